@@ -1,0 +1,75 @@
+# Every recipe works from a fresh clone: what it needs is installed into .venv first, once, with every version pinned.
+# Nothing but that set-up uses the network.
+#
+#   make setup PYTHON=python3.12     another Python (3.11 or newer)
+#   make setup TORCH_INDEX=…         PyTorch from an index of its own, such as PyTorch's index of CPU builds
+#   make test BROWSER=0              without the browser tests (1: with them; otherwise where there is a Chromium)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo lab verify test lint format sync bench pins clean
+
+# nbgrader calls `alembic` by name, so the commands of .venv come first on PATH.
+VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
+PROCTOR := $(VENV) .venv/bin/proctor
+PYTEST := $(VENV) .venv/bin/python -m pytest
+
+# $(BROWSER) may also be the web browser of the user's desktop: only 0 and 1 mean something here.
+CHROMIUM := $(firstword $(foreach name,chromium chromium-browser google-chrome,$(shell command -v $(name) 2>/dev/null)))
+WITH_BROWSER := $(or $(filter 0 1,$(BROWSER)),$(if $(CHROMIUM),1,0))
+
+help: # this list
+	@awk '/^##@/ { printf "\n%s\n", substr($$0, 5) } \
+	     /^[a-z]+:.*## / { name = $$1; sub(":", "", name); sub(/.*## /, ""); printf "  make %-8s %s\n", name, $$0 }' Makefile
+	@echo
+
+# The stamp is set-up's last act, so an interrupted one is taken up again.
+.venv/.installed: pyproject.toml constraints.txt tools/setup.sh
+	@sh tools/setup.sh
+
+##@ To learn
+setup: .venv/.installed ## install the course into .venv (the other targets do it for you)
+
+demo: .venv/.installed ## see a whole class released, submitted, graded and reported in a few minutes
+	@$(PROCTOR) demo
+
+lab: .venv/.installed ## open JupyterLab on the lessons and on your own folder, my-work/
+	@$(PROCTOR) lab
+
+##@ To teach
+verify: .venv/.installed ## prove the graders: stubs score 0, solutions full marks, every known mistake is caught
+	@$(PROCTOR) verify
+
+##@ To write
+test: .venv/.installed ## run every test: notebooks in step, graders proved, lessons executed, code tested
+	$(PROCTOR) sync --check
+	$(PROCTOR) verify
+	$(PYTEST) -n 2 --dist loadfile --nbval-lax --nbval-current-env lessons
+ifeq ($(WITH_BROWSER),1)
+	$(PYTEST) -n 2
+else
+	@echo "The browser tests are left out: $(if $(filter 0,$(BROWSER)),BROWSER=0 was given,no chromium or google-chrome on this machine)."
+	$(PYTEST) -n 2 -m "not browser"
+endif
+
+lint: .venv/.installed ## check style and formatting of code and notebooks
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+
+format: .venv/.installed ## mend what lint can mend by itself
+	.venv/bin/ruff check --fix
+	.venv/bin/ruff format
+
+sync: .venv/.installed ## copy the library's code into the solutions, put the notebooks in order
+	@$(PROCTOR) sync
+
+bench: .venv/.installed ## measure: how fast a class is graded, how much the checks catch
+	@$(VENV) .venv/bin/python benchmarks/rubric.py
+
+pins: .venv/.installed ## pin what is in .venv: constraints.txt and environment.yml
+	@.venv/bin/python tools/pins.py
+	@touch $<
+
+clean: ## remove caches and build output; .venv, my-work/ and the gradebook stay
+	@find . -path ./.venv -prune -o -path ./.git -prune -o -path ./my-work -prune -o \
+	    -type d \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
+	@rm -rf .pytest_cache .ruff_cache .hypothesis build dist .coverage htmlcov

@@ -1,0 +1,55 @@
+"""What this machine offers for running other people's code, and the repair of a damaged notebook."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sys
+from pathlib import Path
+
+import nbformat
+from rich.console import Console
+
+from proctor.course import CourseError, find_course
+from proctor.learn import material_for
+from proctor.rebuild import repair
+from proctor.sandbox import Sandbox, SandboxError
+
+
+def examine(console: Console) -> int:
+    """Print how student code would be kept apart here, and whether the course is whole; 0 if it is usable."""
+    sound = True
+
+    def say(ok: bool, text: str) -> None:
+        nonlocal sound
+        sound = sound and ok
+        console.print(f"{'✓' if ok else '✗'} {text}", markup=False)
+
+    say(sys.version_info >= (3, 11), f"Python {platform.python_version()} (3.11 or newer is needed)")
+    try:
+        course = find_course()
+        missing = [unit.name for unit in course.units if not course.release(unit).is_file()]
+        released = f"{len(course.units) - len(missing)} of {len(course.units)} units released"
+        say(not missing, f"course at {course.root}: {released}" + (", run `make sync`" if missing else ""))
+    except CourseError as error:
+        say(False, str(error))
+    try:
+        with Sandbox() as sandbox:
+            sandbox.start()
+            with sandbox.submission():
+                say(True, "student code runs in a process of its own, with limits, behind the data-only wire")
+    except SandboxError as error:
+        say(False, str(error))
+    isolation = "process (plain): apart from what scores it, not from the files of the account it runs under"
+    console.print(f"  isolation: {isolation}", markup=False)
+    if shutil.which("bwrap"):
+        console.print("  bubblewrap is installed; this version does not use it yet", markup=False)
+    return 0 if sound else 1
+
+
+def repair_notebook(path: Path) -> list[str]:
+    """Rebuild a notebook from its release, with the learner's code in it; the old one is kept beside it."""
+    if not path.exists():
+        raise CourseError(f"{path} is missing; check the name, or get a new copy with `proctor start`")
+    release = nbformat.read(material_for(path).notebook, as_version=4)
+    return [*repair(path, release), f"{path.name} is whole again."]

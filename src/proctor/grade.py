@@ -1,0 +1,190 @@
+"""One submission to one verdict.
+
+The learner's notebook is rebuilt from the release, its cells run in the sandbox, and the checks run here, against
+proxies. What comes out is a ``Verdict`` and the outputs of the learner's own cells.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from proctor.course import Course, CourseError, Unit, read_release
+from proctor.notebook import NotebookError, read_untrusted
+from proctor.rebuild import rebuild
+from proctor.results import CheckResult, ExerciseResult, Outcome, Verdict
+from proctor.sandbox import Sandbox
+from proctor.shortcuts import find_shortcut
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Material:
+    """What it takes to grade a unit: its checks, its released notebook, and what its exercises say."""
+
+    unit: str
+    checks: Path
+    notebook: Path
+    titles: dict[str, str]
+    points: dict[str, float]
+    forbidden: dict[str, tuple[str, ...]]
+    allowed: dict[str, str]
+    preload: tuple[str, ...] = ()
+
+
+def course_material(course: Course, unit: Unit) -> Material:
+    """The material of a course: the checks with their private ones. Raises CourseError."""
+    exercises = course.exercises(unit)
+    release = read_release(course.release(unit).parent)
+    return Material(
+        unit=unit.name,
+        checks=course.graders(unit),
+        notebook=course.release(unit),
+        titles={name: exercise.title for name, exercise in exercises.items()},
+        points={exercise.name: exercise.points for exercise in release.exercises},
+        forbidden={name: exercise.forbidden for name, exercise in exercises.items()},
+        allowed={name: exercise.allowed for name, exercise in exercises.items()},
+        preload=unit.preload,
+    )
+
+
+def released_material(folder: Path) -> Material:
+    """The material that a learner has: what lies beside the released notebook. Raises CourseError."""
+    release = read_release(folder)
+    return Material(
+        unit=release.unit,
+        checks=folder / "checks",
+        notebook=folder / f"{release.notebook}.ipynb",
+        titles={exercise.name: exercise.title for exercise in release.exercises},
+        points={exercise.name: exercise.points for exercise in release.exercises},
+        forbidden={exercise.name: exercise.forbidden for exercise in release.exercises},
+        allowed={exercise.name: exercise.allowed for exercise in release.exercises},
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Graded:
+    """A verdict, and what the learner's own cells printed and showed (nbformat outputs, by cell id)."""
+
+    verdict: Verdict
+    outputs: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+
+def course_key(root: Path) -> bytes:
+    """The secret that the inputs of grading derive from; made on first use, for the teacher's eyes only."""
+    path = root / ".proctor" / "course.key"
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    fresh = path.with_name(f"course.key.{os.getpid()}")
+    if not path.exists():
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_hex(32))
+        try:
+            os.link(fresh, path)  # the first of several that start at once wins
+        except FileExistsError:
+            pass
+        finally:
+            fresh.unlink()
+    key = path.read_text().strip()
+    if len(key) != 64:
+        raise CourseError(f"{path.name} in .proctor is damaged; put back a copy of it, or remove it to begin anew")
+    return bytes.fromhex(key)
+
+
+def grade_notebook(
+    material: Material,
+    path: Path,
+    sandbox: Sandbox,
+    *,
+    seed: Callable[[str, int], int] | None = None,
+    exercise: str | None = None,
+    draws: int | None = None,
+) -> Graded:
+    """Grade one notebook of a unit (one exercise of it, if named), in a sandbox that is given.
+
+    A notebook that cannot be read is a matter for a person: every exercise is a grader error, none a zero.
+    """
+    try:
+        release = nbformat.read(material.notebook, as_version=4)
+        rebuilt = rebuild(release, read_untrusted(path))
+    except NotebookError as error:
+        return Graded(verdict=unreadable(material, str(error)))
+    return grade_cells(
+        material, run_cells(rebuilt.notebook), sandbox, seed=seed, exercise=exercise, draws=draws, notes=rebuilt.notes
+    )
+
+
+def run_cells(notebook: nbformat.NotebookNode) -> list[tuple[str, str]]:
+    """The cells to run for grading: all code but the checks and the reward, by id."""
+    cells = []
+    for cell in notebook.cells:
+        about = cell.metadata.get("nbgrader", {})
+        if cell.cell_type == "code" and not about.get("grade") and about.get("grade_id") != "reward":
+            cells.append((cell.id, cell.source))
+    return cells
+
+
+def grade_cells(
+    material: Material,
+    cells: list[tuple[str, str]],
+    sandbox: Sandbox,
+    *,
+    seed: Callable[[str, int], int] | None = None,
+    exercise: str | None = None,
+    draws: int | None = None,
+    notes: Iterable[str] = (),
+) -> Graded:
+    """Run cells in the sandbox and the checks here; the verdict fails closed, never to full marks."""
+    # Torch and pytest are imported here, so that asking what a unit consists of stays quick.
+    from proctor.checks import DRAWS, Door, practice_seed, run_checks
+    from proctor.session import Session
+
+    sources = [source for _, source in cells]
+
+    def shortcut(name: str) -> str:
+        return find_shortcut(sources, name, material.forbidden.get(name, ()), material.allowed.get(name, ""))
+
+    session = Session(sandbox, cells)
+    try:
+        door = Door(session.open_exercise, seed or practice_seed, draws or DRAWS, shortcut)
+        results = run_checks(material.checks, door, material.titles, exercise)
+    finally:
+        session.close()
+    results = tuple(_hold_to_points(result, material) for result in results)
+    return Graded(
+        verdict=Verdict(unit=material.unit, exercises=results, notes=tuple(notes)), outputs=session.outputs
+    )
+
+
+def _hold_to_points(result: ExerciseResult, material: Material) -> ExerciseResult:
+    """The result itself, if it speaks of the points that the exercise is worth; otherwise a grader error."""
+    points = material.points.get(result.name)
+    if points is None or result.max_score == points:
+        return result
+    message = f"its checks came to {result.max_score:g} points, but the exercise is worth {points:g}"
+    told = next((c.message for c in result.checks if c.outcome is Outcome.GRADER_ERROR and c.message), message)
+    return _broken(result.name, result.title, points, told)
+
+
+def _broken(name: str, title: str, points: float, message: str) -> ExerciseResult:
+    check = CheckResult(
+        name="checks",
+        title="the checks could be run",
+        points=points,
+        outcome=Outcome.GRADER_ERROR,
+        message=message,
+    )
+    return ExerciseResult(name=name, title=title, checks=(check,))
+
+
+def unreadable(material: Material, problem: str) -> Verdict:
+    """The verdict where nothing could be graded: a person must look."""
+    exercises = tuple(
+        _broken(name, title, material.points[name], problem) for name, title in material.titles.items()
+    )
+    return Verdict(unit=material.unit, exercises=exercises, problem=problem)

@@ -1,0 +1,130 @@
+"""The learner's side of the command line: starting, checking, hints, progress, JupyterLab."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from proctor.course import Course, CourseError, Unit, find_course, read_release
+from proctor.grade import Material, course_material, grade_notebook, released_material
+from proctor.learner import next_hints
+from proctor.report import points
+from proctor.results import Outcome, Verdict
+from proctor.sandbox import Sandbox
+
+
+def start_unit(course: Course, unit: Unit) -> tuple[bool, Path]:
+    """Copy a unit's exercise into my-work/, unless it is there; whether it is new, and the notebook."""
+    work = course.work(unit)
+    if work.parent.exists():
+        return False, work
+    release = course.release(unit).parent
+    if not release.exists():
+        raise CourseError(f"{unit.name} is not released yet; `proctor release {unit.name}` makes the exercise")
+    work.parent.parent.mkdir(exist_ok=True)
+    half = work.parent.with_name(f".{unit.name}.{os.getpid()}")
+    shutil.copytree(release, half, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+    half.rename(work.parent)
+    return True, work
+
+
+def reset_unit(course: Course, unit: Unit) -> tuple[Path, Path | None]:
+    """Put a fresh copy into my-work/; returns the notebook, and where the old folder went, if there was one."""
+    folder = course.work(unit).parent
+    kept = None
+    if folder.exists():
+        kept = folder.with_name(f"{unit.name}.{time.strftime('%Y-%m-%d-%H%M%S')}")
+        number = 1
+        while kept.exists():
+            number += 1
+            kept = kept.with_name(f"{kept.name.split('~')[0]}~{number}")
+        folder.rename(kept)
+    return start_unit(course, unit)[1], kept
+
+
+def check_notebook(path: Path, exercise: str | None = None) -> Verdict:
+    """Check a notebook on the practice inputs, in a process of its own. Raises CourseError, NotebookError."""
+    from proctor.notebook import read_untrusted
+
+    read_untrusted(path)  # what cannot be read is told before anything starts
+    material = material_for(path)
+    if exercise is not None and exercise not in material.titles:
+        raise CourseError(f"unit {material.unit} has no exercise {exercise!r}; it has {', '.join(material.titles)}")
+    with Sandbox(preload=material.preload) as sandbox:
+        verdict = grade_notebook(material, path, sandbox, exercise=exercise).verdict
+    if verdict.problem:
+        raise CourseError(verdict.problem)
+    return verdict
+
+
+def material_for(path: Path) -> Material:
+    """What checks a learner's notebook: what lies beside it, or the release of the unit its folder is named for."""
+    folder = path.resolve().parent
+    if (folder / "checks" / "unit.json").is_file():
+        released = released_material(folder)
+        if released.notebook.exists():
+            try:
+                course = find_course(folder)
+                return course_material(course, course.unit(released.unit))
+            except CourseError:
+                return released
+    course = find_course(folder)
+    return course_material(course, course.unit(folder.name))
+
+
+def hints_for(course: Course, unit: Unit, exercise: str) -> list[str]:
+    """The hints seen so far and the next one; the ladder is remembered in the learner's folder."""
+    work = course.work(unit).parent
+    release = read_release(course.release(unit).parent)
+    return next_hints(release, exercise, work if work.is_dir() else course.root / ".proctor")
+
+
+def show_progress(course: Course, console: Console) -> None:
+    """Print the map of the course: every unit, done, begun or untouched, with its points."""
+    table = Table(title=course.title, title_justify="left")
+    for column in ("", "unit", "exercises", "points"):
+        table.add_column(column, justify="right" if column == "points" else "left")
+    earned = at_stake = 0.0
+    for part in course.parts:
+        units = [unit for unit in course.units if unit.part == part]
+        if units:
+            table.add_row("", f"[bold]{escape(part)}[/bold]", "", "")
+        for unit in units:
+            work = course.work(unit)
+            verdict = check_notebook(work) if work.is_file() else None
+            material = course_material(course, unit)
+            most = sum(material.points.values())
+            score = verdict.score if verdict else 0.0
+            earned, at_stake = earned + score, at_stake + most
+            marks = {Outcome.PASSED: "✓", Outcome.NOT_ATTEMPTED: "○"}
+            exercises = verdict.exercises if verdict else ()
+            shown = " ".join(marks.get(result.outcome, "◐") for result in exercises) or "not started"
+            state = "✓" if verdict and score == most else "◐" if score else "○"
+            table.add_row(state, f"{unit.name}  {escape(unit.title)}", shown, f"{points(score)} of {points(most)}")
+    console.print(table)
+    console.print(f"✓ done  ◐ begun  ○ untouched      {points(earned)} of {points(at_stake)} points", markup=False)
+
+
+def open_lab(course: Course) -> None:
+    """Start JupyterLab on the course, in front; ends with it."""
+    for unit in course.units:
+        start_unit(course, unit)
+    first = course.units[0]
+    arguments = [
+        f"--ServerApp.root_dir={course.root}",
+        f"--LabApp.default_url=/lab/tree/lessons/{first.name}.ipynb",
+        "--LabApp.news_url=",
+    ]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        arguments.append("--allow-root")
+    environment = {**os.environ, "PATH": str(Path(sys.executable).parent) + os.pathsep + os.environ["PATH"]}
+    command = [sys.executable, "-m", "jupyterlab", *arguments]
+    raise SystemExit(subprocess.call(command, env=environment, cwd=course.root))

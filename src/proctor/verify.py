@@ -1,0 +1,201 @@
+"""Tests the checks themselves: ``proctor verify``.
+
+For every unit: the released stubs score nothing, the solution scores all on many draws, every known mistake is
+caught by its check with its words, every accepted style scores all, and no garbage that a function may return
+scores a point or breaks a check. All of it through the sandbox and the wire, as grading does it.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+from rich.console import Console
+from rich.table import Table
+
+from proctor.course import Course, CourseError, Exercise, Mistake, Unit
+from proctor.grade import Graded, Material, course_material, grade_cells, run_cells
+from proctor.results import ExerciseResult, Outcome
+from proctor.sandbox import Sandbox
+
+DRAWS = 20
+KINDS = {
+    "stub": "stubs at 0",
+    "solution": "solutions full",
+    "mistake": "mistakes named",
+    "garbage": "garbage at 0",
+    "accepted": "styles full",
+}
+GARBAGE = {
+    "None": "None",
+    "a number": "0",
+    "a text": "'garbage'",
+    "an empty tuple": "()",
+    "a list": "[[1.0]]",
+    "a scalar tensor": "torch.zeros(())",
+    "an empty tensor": "torch.zeros(0)",
+    "a tensor of another shape": "torch.ones(2, 3)",
+    "a NumPy array": "torch.ones(2, 3, 4).numpy()",
+    "an object": "object()",
+    "what it was given": "args[0] if args else None",
+    "NaN": "args[0] * float('nan') if args else None",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that was proved, or was not: which unit, of what kind, and why not."""
+
+    unit: str
+    kind: str  # stub, solution, mistake, accepted, garbage
+    name: str
+    problem: str = ""
+
+
+@dataclass(slots=True)
+class Bench:
+    """A unit on the bench: its material, and its solution's cells with each answer's place among them."""
+
+    course: Course
+    unit: Unit
+    sandbox: Sandbox
+    draws: int
+
+    def __post_init__(self) -> None:
+        self.material: Material = course_material(self.course, self.unit)
+        solution = nbformat.read(self.course.solution(self.unit), as_version=4)
+        release = nbformat.read(self.course.release(self.unit), as_version=4)
+        self.solution, self.stubs = run_cells(solution), run_cells(release)
+        self.answers = {
+            cell.metadata.nbgrader.grade_id: cell.id
+            for cell in solution.cells
+            if cell.metadata.get("nbgrader", {}).get("solution")
+        }
+
+    def grade(self, cells: list[tuple[str, str]], exercise: str | None = None, draws: int = 2) -> Graded:
+        return grade_cells(self.material, cells, self.sandbox, exercise=exercise, draws=draws)
+
+    def answer(self, exercise: str) -> str:
+        return dict(self.solution)[self.answers[exercise]]
+
+    def with_answer(self, exercise: str, source: str) -> list[tuple[str, str]]:
+        place = self.answers[exercise]
+        return [(name, source if name == place else text) for name, text in self.solution]
+
+    def findings(self) -> Iterator[Finding]:
+        """Prove the unit, one finding at a time."""
+        yield from self._stub()
+        yield from self._solution()
+        for exercise in self.course.exercises(self.unit).values():
+            for mistake in exercise.mistakes:
+                yield self._finding("mistake", f"{exercise.name}: {mistake.name}", self._mistake, exercise, mistake)
+            for what, value in GARBAGE.items():
+                yield self._finding("garbage", f"{exercise.name}: {what}", self._garbage, exercise, value)
+        for path in sorted((self.course.graders(self.unit) / "accepted").glob("*.py")):
+            yield self._finding("accepted", path.stem, self._accepted, path)
+
+    def _finding(self, kind: str, name: str, prove: Callable[..., str], *args: object) -> Finding:
+        return Finding(unit=self.unit.name, kind=kind, name=name, problem=prove(*args))
+
+    def _stub(self) -> Iterator[Finding]:
+        verdict = self.grade(self.stubs).verdict
+        for result in verdict.exercises:
+            problem = ""
+            if result.score or result.outcome is not Outcome.NOT_ATTEMPTED:
+                problem = f"the stub scores {result.score:g} and counts as {result.outcome.value}; {_first(result)}"
+            yield Finding(unit=self.unit.name, kind="stub", name=result.name, problem=problem)
+
+    def _solution(self) -> Iterator[Finding]:
+        verdict = self.grade(self.solution, draws=self.draws).verdict
+        for result in verdict.exercises:
+            yield Finding(unit=self.unit.name, kind="solution", name=result.name, problem=_not_full(result))
+
+    def _mistake(self, exercise: Exercise, mistake: Mistake) -> str:
+        try:
+            source = mistake.applied_to(self.answer(exercise.name))
+        except CourseError as error:
+            return str(error)
+        [result] = self.grade(self.with_answer(exercise.name, source), exercise.name).verdict.exercises
+        for check in result.checks:
+            if check.outcome is Outcome.GRADER_ERROR:
+                return f"the check {check.name} broke: {check.message}"
+            if check.outcome is Outcome.FAILED and not check.message:
+                return f"the check {check.name} fails without a word"
+        caught = next((check for check in result.checks if check.name == mistake.caught_by), None)
+        if caught is None:
+            return f"there is no check {mistake.caught_by!r}"
+        if caught.outcome is not Outcome.FAILED:
+            return f"{mistake.caught_by} ends as {caught.outcome.value}; {_first(result)}"
+        if mistake.says not in caught.message:
+            return f"{mistake.caught_by} does not say {mistake.says!r}, but: {caught.message}"
+        return ""
+
+    def _accepted(self, path: Path) -> str:
+        style = path.read_text(encoding="utf-8")
+        defined = {node.name for node in ast.parse(style).body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+        places = {self.answers[name] for name in defined if name in self.answers}
+        if not places:
+            return "it defines none of the unit's answers"
+        cells = [cell for cell in self.solution if cell[0] not in places]
+        verdict = self.grade([cells[0], ("style", style), *cells[1:]], draws=self.draws).verdict
+        return "; ".join(filter(None, map(_not_full, verdict.exercises)))
+
+    def _garbage(self, exercise: Exercise, value: str) -> str:
+        answer = self.answer(exercise.name)
+        source = f"def {exercise.name}(*args, **kwargs):\n    return {value}\n"
+        if answer.lstrip().startswith("class "):
+            source = (
+                f"class {exercise.name}(torch.nn.Module):\n"
+                "    def __init__(self, *args, **kwargs):\n        super().__init__()\n"
+                "    def load_state_dict(self, *args, **kwargs):\n        pass\n"
+                f"    def forward(self, *args, **kwargs):\n        return {value}\n"
+            )
+        source = "import torch\n" + source
+        [result] = self.grade(self.with_answer(exercise.name, source), exercise.name, draws=1).verdict.exercises
+        if result.outcome is Outcome.GRADER_ERROR:
+            return _first(result)
+        return f"it scores {result.score:g} points" if result.score else ""
+
+
+def _not_full(result: ExerciseResult) -> str:
+    if result.outcome is Outcome.PASSED and result.max_score > 0:
+        return ""
+    return f"{result.name} scores {result.score:g} of {result.max_score:g}; {_first(result)}"
+
+
+def _first(result: ExerciseResult) -> str:
+    lost = result.first_loss
+    return f"{lost.name}: {lost.message}" if lost else "no check has lost a point"
+
+
+def verify(course: Course, units: tuple[Unit, ...], draws: int = DRAWS) -> Iterator[Finding]:
+    """Prove units of a course; yields each finding as it is made."""
+    for unit in units:
+        with Sandbox(preload=unit.preload) as sandbox:
+            yield from Bench(course, unit, sandbox, draws).findings()
+
+
+def show_proof(course: Course, units: tuple[Unit, ...], draws: int, console: Console) -> int:
+    """Print the table of what was proved and every problem; 0 where there is none, 1 otherwise."""
+    table = Table(title="proctor verify", title_justify="left")
+    table.add_column("unit")
+    for kind in KINDS:
+        table.add_column(KINDS[kind], justify="right")
+    problems: list[Finding] = []
+    for unit in units:
+        found: dict[str, list[Finding]] = {kind: [] for kind in KINDS}
+        with console.status(f"proving {unit.name}"):
+            for finding in verify(course, (unit,), draws):
+                found[finding.kind].append(finding)
+        problems += [finding for kind in KINDS for finding in found[kind] if finding.problem]
+        row = [f"{sum(not f.problem for f in found[kind])} of {len(found[kind])}" for kind in KINDS]
+        table.add_row(unit.name, *row)
+    console.print(table)
+    for finding in problems:
+        console.print(f"✗ {finding.unit}, {finding.kind} {finding.name}", markup=False, style="bold")
+        console.print(finding.problem, markup=False)
+    console.print(f"{len(problems)} problems; right answers tried on {draws} draws each.", markup=False)
+    return 1 if problems else 0

@@ -1,0 +1,125 @@
+"""The data-only wire between the student's process and the one that scores.
+
+A message is a JSON header and raw buffers, and nothing else: no pickle, no code, in either direction. What
+arrives is held to limits before it is read, so that a malformed message is a ``WireError`` (the sender's
+failure) and never an accident in the receiver. What a header holds is the business of ``values.py``.
+
+A frame is ``MAGIC``, the header's length, the number of buffers, the length of each buffer, the header,
+the buffers.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+import time
+from dataclasses import dataclass
+from typing import Any
+
+MAGIC = b"prw1"
+_FRAME = struct.Struct("<4sII")
+
+
+class WireError(Exception):
+    """What the other side sent is not a message, or is larger than the limits allow."""
+
+
+class WireClosed(Exception):
+    """The other side has gone."""
+
+
+class WireTimeout(Exception):
+    """The other side did not answer in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one message may hold."""
+
+    header: int = 4 << 20  # bytes
+    buffers: int = 512 << 20  # bytes, all together
+    buffer_count: int = 10_000
+    depth: int = 32
+    items: int = 200_000
+    dimensions: int = 32
+    digits: int = 4_000  # of a whole number, in base 16
+
+
+LIMITS = Limits()
+
+
+class Connection:
+    """One end of a socket that carries frames, each send and receive within a deadline."""
+
+    def __init__(self, sock: socket.socket, limits: Limits = LIMITS) -> None:
+        self._socket = sock
+        self.limits = limits
+
+    def send(self, header: dict[str, Any], buffers: list[Any], deadline: float | None = None) -> None:
+        """Send one frame. Raises WireError (too large), WireClosed or WireTimeout."""
+        text = json.dumps(header, separators=(",", ":")).encode()
+        sizes = [len(buffer) for buffer in buffers]
+        self._check(len(text), sizes)
+        head = _FRAME.pack(MAGIC, len(text), len(sizes)) + struct.pack(f"<{len(sizes)}Q", *sizes)
+        for part in (head + text, *buffers):
+            self._socket.settimeout(_left(deadline))
+            try:
+                self._socket.sendall(part)
+            except TimeoutError:
+                raise WireTimeout from None
+            except OSError as error:
+                raise WireClosed from error
+
+    def receive(self, deadline: float | None = None) -> tuple[dict[str, Any], list[bytes]]:
+        """Wait for one frame. Raises WireError (malformed, too large), WireClosed or WireTimeout."""
+        magic, length, count = _FRAME.unpack(self._read(_FRAME.size, deadline))
+        if magic != MAGIC:
+            raise WireError("what was sent is no message")
+        self._check(length, [0] * min(count, self.limits.buffer_count + 1))
+        sizes = struct.unpack(f"<{count}Q", self._read(8 * count, deadline))
+        self._check(length, sizes)
+        text = self._read(length, deadline)
+        try:
+            header = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise WireError(f"the header is no JSON: {type(error).__name__}") from error
+        if not isinstance(header, dict):
+            raise WireError("the header is no JSON object")
+        return header, [self._read(size, deadline) for size in sizes]
+
+    def close(self) -> None:
+        """Close this end."""
+        self._socket.close()
+
+    def _check(self, header: int, sizes: Any) -> None:
+        if header > self.limits.header:
+            raise WireError(f"a message of more than {self.limits.header >> 20} MB of text")
+        if len(sizes) > self.limits.buffer_count or sum(sizes) > self.limits.buffers:
+            raise WireError(f"a message of more than {self.limits.buffers >> 20} MB")
+
+    def _read(self, size: int, deadline: float | None) -> bytes:
+        # Memory is taken as it arrives, never on the sender's word alone.
+        parts, left = [], size
+        while left:
+            self._socket.settimeout(_left(deadline))
+            try:
+                part = self._socket.recv(min(left, 1 << 20))
+            except TimeoutError:
+                raise WireTimeout from None
+            except OSError as error:
+                raise WireClosed from error
+            if not part:
+                raise WireClosed
+            parts.append(part)
+            left -= len(part)
+        return b"".join(parts)
+
+
+def _left(deadline: float | None) -> float | None:
+    if deadline is None:
+        return None
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise WireTimeout
+    return left

@@ -1,0 +1,5 @@
+"""Everything the course builds, written from scratch: one short module a topic.
+
+A lesson imports from here, a later exercise builds on it, and every solution notebook is a copy of it
+(``make sync``). Import from the modules: ``from scratch.attention import SelfAttention``.
+"""
