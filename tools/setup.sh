@@ -77,7 +77,7 @@ step() { # step "what it does" command…  runs it in silence, and says how long
 }
 
 install() {
-    .venv/bin/python -m pip install --progress-bar off --no-warn-script-location --constraint constraints.txt "$@"
+    .venv/bin/python -m pip install --progress-bar off --no-warn-script-location "$@"
 }
 
 usable() { # a .venv that is whole, new enough, and of the Python that was asked for
@@ -117,7 +117,7 @@ with open("pyproject.toml", "rb") as file:
 needed = project["project"]["dependencies"], project["dependency-groups"]["dev"], project["build-system"]["requires"]
 print(*(line for group in needed for line in group), sep="\n")
 END
-step "everything else, pinned" install --requirement .venv/requirements.txt
+step "everything else, pinned" install --constraint constraints.txt --requirement .venv/requirements.txt
 step "scratch and proctor" install --no-deps --no-build-isolation --editable .
 : >"$stamp"
 echo "setup: ready. 'make' lists what you can do; 'make lab' opens the course."

@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Any, Literal
 
 from proctor.notebook import Cell, Names, NotebookError, names_of, syntax_tree
@@ -104,6 +105,7 @@ class _Search:
         self.locked = [slot for slot in slots if slot.role == "locked"]
         self.by_id = {slot.grade_id: slot for slot in slots if slot.grade_id}
         self.keys = frozenset[str]().union(*(slot.keys for slot in self.answers))
+        self.stubs = {slot.source.strip() for slot in self.answers}
         self.notes: list[str] = []
         self.cells = self._joined(submitted)
         self.texts = [cell.source.strip() for cell in self.cells]
@@ -118,7 +120,12 @@ class _Search:
     def run(self, unit: str) -> Found:
         if not any(self.texts):
             raise NotebookError(f"This notebook is empty: there is nothing of {unit} in it to grade")
-        chosen = {slot.index: i for slot in self.answers if (i := self._pick(slot)) is not None}
+        chosen: dict[int, int] = {}
+        for sure in (True, False):
+            for slot in self.answers:
+                taken = {self.texts[i] for i in chosen.values()} | self.stubs - {slot.source.strip()}
+                if slot.index not in chosen and (i := self._pick(slot, sure, taken)) is not None:
+                    chosen[slot.index] = i
         claimed = any(claim and (claim.graded or claim.role == "answer") for claim in self.claims)
         known = (self._is_known(slot, chosen[slot.index]) for slot in self.answers if slot.index in chosen)
         if self.answers and not claimed and not any(known):
@@ -146,7 +153,8 @@ class _Search:
                 last = joined[-1]
                 whole = f"{last.source}\n{cell.source}"
                 claimed = self.by_id.get(last.grade_id or "")
-                answers = (claimed and claimed.role == "answer") or self.keys & self._names(last).defined
+                answers = (claimed and claimed.role == "answer") or self._names(last).defined
+                answers = answers and last.source.strip() not in self.stubs
                 if answers and syntax_tree(cell.source) is None and syntax_tree(whole) is not None:
                     joined[-1] = replace(last, source=whole, grade_id=last.grade_id or cell.grade_id)
                     self.notes.append(
@@ -161,14 +169,15 @@ class _Search:
         if not any(key in cell.source for key in self.keys):
             return Names()
         if cell.kind == "code" or cell.grade_id in self.by_id or syntax_tree(cell.source):
-            return names_of(cell.source)
+            names = names_of(cell.source)
+            return Names(names.defined & self.keys, names.assigned & self.keys)
         return Names()  # prose that quotes code
 
     def _claim(self, i: int) -> Slot | None:
         """The slot whose id a cell claims. A locked cell that was merged with an answer claims nothing."""
         slot = self.by_id.get(self.cells[i].grade_id or "")
         if slot and slot.role == "locked" and self.texts[i] != slot.source.strip():
-            return None if self.keys & (self.names[i].defined | self.names[i].assigned) else slot
+            return None if any(self.names[i]) else slot
         return slot
 
     def _originals(self, slots: list[Slot]) -> dict[int, int]:
@@ -183,8 +192,12 @@ class _Search:
                 found[i] = indices.pop(0) if len(indices) > 1 else indices[0]
         return found
 
-    def _pick(self, slot: Slot) -> int | None:
-        """The cell that holds an answer: the last of the best group there is, as the last one counts when run."""
+    def _pick(self, slot: Slot, sure: bool, taken: set[str]) -> int | None:
+        """The cell that holds an answer: the last of the best group there is, as the last one counts when run.
+
+        What only claims to be the answer, and does not make its name, counts where no surer evidence speaks for
+        this answer, and where its text is not another one's or its stub (``taken``).
+        """
         stub = slot.source.strip()
         mine = [i for i, claim in enumerate(self.claims) if claim is slot and i not in self.ignored]
         other = [i for i in range(len(self.cells)) if i not in self.ignored and self.claims[i] is not slot]
@@ -192,22 +205,29 @@ class _Search:
         typed = {i for i, cell in enumerate(self.cells) if cell.kind == slot.kind}
         defines = {i for i, names in enumerate(self.names) if slot.keys & names.defined}
         makes = {i for i, names in enumerate(self.names) if slot.keys & names.assigned} | defines
-        fits = makes if slot.keys else changed
-        groups = (
+        fits = makes if slot.keys else changed - {i for i, names in enumerate(self.names) if any(names)}
+        groups = [
             [i for i in mine if i in fits & changed & typed],
             [i for i in other if i in defines & changed & typed],
             [i for i in mine if i in fits & changed],
             [i for i in other if i in defines & changed],
             [i for i in other if i in makes & changed & typed],
             [i for i in mine if i not in changed],
-            [i for i in mine if i in typed],
-            mine,
-            [i for i in other if i in typed and self._has_id(slot, i)],
-            [i for i in other if i not in changed],
-        )
-        for group in filter(None, groups):
-            return next(i for i in group if self.texts[i] == self.texts[group[-1]])
-        return None
+        ]
+        if not sure:
+            mine = [i for i in mine if self.texts[i] not in taken]
+            other = [i for i in other if self.texts[i] not in taken]
+            groups = [
+                [i for i in mine if i in typed],
+                mine,
+                [i for i in other if i in typed and self._has_id(slot, i)],
+                [i for i in other if i not in changed],
+            ]
+        group = next(filter(None, groups), [])
+        copies = takewhile(lambda i: self.texts[i] == self.texts[group[-1]], reversed(group))
+        return min(
+            copies, default=None
+        )  # a copy further down adds nothing, and the first one is in its place
 
     def _has_id(self, slot: Slot, i: int) -> bool:
         """Whether a cell that claims nothing has the id which the editor gave to the release's."""
@@ -224,7 +244,7 @@ class _Search:
             name, i = f"`{slot.grade_id}`", chosen.get(slot.index)
             claimed = [j for j, claim in enumerate(self.claims) if claim is slot]
             if i is None:
-                gone = "is empty" if claimed else "is missing"
+                gone = "is empty" if claimed and not any(self.texts[j] for j in claimed) else "is missing"
                 self.notes.append(f"The cell of {name} {gone}; the untouched stub stands in its place.")
             elif host[i] != slot.index:
                 says = f"was found in the cell of `{homes[host[i]]}`; the two had been merged."

@@ -39,7 +39,9 @@ def answer_source(origin: str) -> str:
     text = Path(spec.origin).read_text(encoding="utf-8")
     node: ast.AST = ast.parse(text)
     for name in path.split("."):
-        node = next((child for child in getattr(node, "body", ()) if getattr(child, "name", "") == name), None)
+        node = next(
+            (child for child in getattr(node, "body", ()) if getattr(child, "name", "") == name), None
+        )
         if not isinstance(node, (ast.FunctionDef, ast.ClassDef)):
             raise CourseError(f"`from: {origin}` names nothing that {module} defines")
     lines = text.splitlines()
@@ -93,7 +95,9 @@ def synced_solution(course: Course, unit: Unit) -> str:
         if about.get("grade") and not about.get("solution"):
             name = exercise_of(cell.source) or ""
             if name not in points:
-                raise CourseError(f"{path.name}: the check cell `{cell.source[:60]}` names no exercise with checks")
+                raise CourseError(
+                    f"{path.name}: the check cell `{cell.source[:60]}` names no exercise with checks"
+                )
             checked.append(name)
             about["points"] = int(points[name]) if points[name] == int(points[name]) else points[name]
     for name in course.exercises(unit):
@@ -154,45 +158,44 @@ def check_points(course: Course, unit: Unit, notebook: NotebookNode) -> None:
                 )
 
 
-def generated(course: Course, unit: Unit) -> dict[Path, bytes]:
-    """Every generated or tidied file of a unit as its sources have it, by path."""
-    from proctor.nbgrader import generate_release
+def generated(course: Course) -> dict[Path, bytes]:
+    """Every generated or tidied file of the course as its sources have it, by path. Raises CourseError."""
+    from proctor.nbgrader.classroom import release_all
 
-    solution = synced_solution(course, unit).encode()
+    files: dict[Path, bytes] = {}
     with tempfile.TemporaryDirectory(prefix="proctor-sync-") as folder:
-        copy = Path(folder)
+        copy = Path(folder).resolve()
         for name in ("course.toml", "nbgrader_config.py"):
             shutil.copy(course.root / name, copy)
-        shutil.copytree(course.graders(unit), copy / "graders" / unit.name)
-        target = copy / "solutions" / unit.name / course.solution(unit).name
-        target.parent.mkdir(parents=True)
-        target.write_bytes(solution)
-        made = generate_release(copy, unit.name)
-        room = course.release(unit).parent
-        files = {room / p.relative_to(made): p.read_bytes() for p in sorted(made.rglob("*")) if p.is_file()}
-    files[course.solution(unit)] = solution
-    if course.lesson(unit).exists():
-        files[course.lesson(unit)] = synced_lesson(course, unit).encode()
+        for unit in course.units:
+            solution = synced_solution(course, unit).encode()
+            files[course.solution(unit)] = solution
+            shutil.copytree(course.graders(unit), copy / "graders" / unit.name)
+            target = copy / "solutions" / unit.name / course.solution(unit).name
+            target.parent.mkdir(parents=True)
+            target.write_bytes(solution)
+            if course.lesson(unit).exists():
+                files[course.lesson(unit)] = synced_lesson(course, unit).encode()
+        release_all(copy, [unit.name for unit in course.units])
+        for path in sorted((copy / "exercises").rglob("*")):
+            if path.is_file():
+                files[course.root / path.relative_to(copy)] = path.read_bytes()
     return files
 
 
 def sync(course: Course, *, check: bool = False) -> list[Path]:
     """Write (or, with ``check``, only compare) all generated files; returns those that were not in step."""
-    drifted = []
-    for unit in course.units:
-        files = generated(course, unit)
-        room = course.release(unit).parent
-        known = {path for path in room.rglob("*") if path.is_file() and not _ignored(path)} if room.exists() else set()
-        for path in sorted(known - set(files)):
-            drifted.append(path)
-            if not check:
-                path.unlink()
-        for path, content in files.items():
-            if not path.exists() or path.read_bytes() != content:
-                drifted.append(path)
-                if not check:
-                    write(path, content)
-    return drifted
+    files = generated(course)
+    room = course.root / "exercises"
+    known = {path for path in room.rglob("*") if path.is_file() and not _ignored(path)}
+    surplus = sorted(known - set(files))
+    changed = [path for path, content in files.items() if not path.exists() or path.read_bytes() != content]
+    if not check:
+        for path in surplus:
+            path.unlink()
+        for path in changed:
+            write(path, files[path])
+    return [*surplus, *changed]
 
 
 def write(path: Path, content: bytes) -> None:

@@ -25,16 +25,11 @@ import torch
 
 from proctor.course import CourseError
 from proctor.peer import StudentGone, Trouble
+from proctor.pytest_plugin import MARKS
 from proctor.remote import Backend, Student
 from proctor.results import CheckResult, ExerciseResult, Outcome
 
 DRAWS = 3  # how often a check is run, each time on fresh inputs
-MARKS = (
-    "exercise(name): the exercise that a class of checks belongs to",
-    "points(n): what a check is worth (1 where nothing is said)",
-    "needs(check): skip this check where another one of the exercise has not passed",
-    "draws(n): on how many fresh inputs the check runs",
-)
 _QUIET = (
     "cacheprovider stepwise faulthandler logging warnings doctest junitxml pastebin terminalreporter terminal "
     "debugging unittest setuponly setupplan legacypath threadexception unraisableexception"
@@ -116,14 +111,12 @@ class Checks:
             self.problems.append(f"the checks could not be read: {str(report.longrepr)[-300:]}")
 
     @pytest.fixture
-    def student(self, request: pytest.FixtureRequest) -> Student:
-        """The learner's namespace: every name that the notebook defines is an attribute."""
-        return Student(self.door.open_exercise(exercise_of(request.node)))
+    def student(self) -> None:
+        """The learner's namespace: every name that the notebook defines is an attribute (see ``_judge``)."""
 
     @pytest.fixture
-    def rng(self) -> Rng:
-        """Fresh random inputs, drawn anew for every run of a check."""
-        return Rng(0)  # replaced before each draw
+    def rng(self) -> None:
+        """Fresh random inputs, drawn anew for every run of a check (see ``_run``)."""
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> bool | None:
@@ -150,7 +143,9 @@ class Checks:
         for needs in item.iter_markers("needs"):
             needed = earlier.get(needs.args[0])
             if needed is None:
-                return ended(Outcome.GRADER_ERROR, f"it needs {needs.args[0]!r}, which does not run before it")
+                return ended(
+                    Outcome.GRADER_ERROR, f"it needs {needs.args[0]!r}, which does not run before it"
+                )
             if needed.outcome is Outcome.NOT_ATTEMPTED:
                 return ended(Outcome.NOT_ATTEMPTED, needed.message)
             if needed.outcome is not Outcome.PASSED:
@@ -164,7 +159,9 @@ class Checks:
                 return ended(Outcome.FAILED, shortcut)
             self._run(item, backend)
         except Exception as error:
-            return ended(*judge_failure(error, exercise, backend.calls[-1] if backend and backend.calls else ""))
+            return ended(
+                *judge_failure(error, exercise, backend.calls[-1] if backend and backend.calls else "")
+            )
         except (pytest.fail.Exception, pytest.skip.Exception) as error:
             return ended(Outcome.GRADER_ERROR, f"a check fails by assertions only, not by {error!r}")
         return ended(Outcome.PASSED)
@@ -213,7 +210,7 @@ def judge_failure(error: Exception, exercise: str, call: str) -> tuple[Outcome, 
 def is_stub(trouble: Trouble) -> bool:
     """Whether an exception is that of a stub which nobody has filled in yet."""
     text = trouble.text.strip()
-    bare = text == "" or text.isidentifier() or "missing the required \"forward\" function" in text
+    bare = text == "" or text.isidentifier() or 'missing the required "forward" function' in text
     return trouble.type == "NotImplementedError" and bare
 
 

@@ -62,7 +62,7 @@ def grade_class(
     course: Course, unit: Unit, jobs: int, console: Console, *, feedback: bool = True
 ) -> dict[str, Verdict]:
     """Grade every collected submission into nbgrader's gradebook; the verdicts by student."""
-    from proctor import nbgrader
+    from proctor.nbgrader import classroom as nbgrader
 
     todo = submissions(course, unit)
     graded: dict[str, Graded] = {}

@@ -43,7 +43,9 @@ def told(command: Callable[..., Any]) -> Callable[..., Any]:
         except OSError as error:
             sentence = f"{error.filename or 'a file'}: {error.strerror or error}"
         except KeyboardInterrupt:
-            typer.echo("proctor: stopped; what was finished is kept, run the command again to go on", err=True)
+            typer.echo(
+                "proctor: stopped; what was finished is kept, run the command again to go on", err=True
+            )
             raise typer.Exit(130) from None
         typer.echo(f"proctor: {sentence}", err=True)
         raise typer.Exit(2) from None
@@ -138,11 +140,12 @@ def release(
     every: Annotated[bool, typer.Option("--all", help="All units of the course")] = False,
 ) -> None:
     """Make the exercises of a unit from its solutions and checks, through nbgrader."""
-    from proctor.nbgrader import generate_release
+    from proctor.nbgrader.classroom import release_all
 
-    for course, unit in _units(units, every):
-        made = generate_release(course.root, unit.name)
-        console.print(f"Released {unit.name}: {_near(made)}", markup=False)
+    chosen = _units(units, every)
+    release_all(chosen[0][0].root, [unit.name for _, unit in chosen])
+    for course, unit in chosen:
+        console.print(f"Released {unit.name}: {_near(course.release(unit).parent)}", markup=False)
 
 
 @app.command()
@@ -193,7 +196,9 @@ def sync(
     course = find_course()
     drifted = run(course, check=check)
     for path in drifted:
-        console.print(f"{'not in step' if check else 'written'}: {path.relative_to(course.root)}", markup=False)
+        console.print(
+            f"{'not in step' if check else 'written'}: {path.relative_to(course.root)}", markup=False
+        )
     if check and drifted:
         typer.echo("proctor: run `make sync`, look at the change, and commit it", err=True)
         raise typer.Exit(1)
@@ -242,5 +247,3 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")
     app()
-
-

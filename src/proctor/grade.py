@@ -92,7 +92,9 @@ def course_key(root: Path) -> bytes:
             fresh.unlink()
     key = path.read_text().strip()
     if len(key) != 64:
-        raise CourseError(f"{path.name} in .proctor is damaged; put back a copy of it, or remove it to begin anew")
+        raise CourseError(
+            f"{path.name} in .proctor is damaged; put back a copy of it, or remove it to begin anew"
+        )
     return bytes.fromhex(key)
 
 
@@ -115,7 +117,13 @@ def grade_notebook(
     except NotebookError as error:
         return Graded(verdict=unreadable(material, str(error)))
     return grade_cells(
-        material, run_cells(rebuilt.notebook), sandbox, seed=seed, exercise=exercise, draws=draws, notes=rebuilt.notes
+        material,
+        run_cells(rebuilt.notebook),
+        sandbox,
+        seed=seed,
+        exercise=exercise,
+        draws=draws,
+        notes=rebuilt.notes,
     )
 
 
@@ -167,7 +175,9 @@ def _hold_to_points(result: ExerciseResult, material: Material) -> ExerciseResul
     if points is None or result.max_score == points:
         return result
     message = f"its checks came to {result.max_score:g} points, but the exercise is worth {points:g}"
-    told = next((c.message for c in result.checks if c.outcome is Outcome.GRADER_ERROR and c.message), message)
+    told = next(
+        (c.message for c in result.checks if c.outcome is Outcome.GRADER_ERROR and c.message), message
+    )
     return _broken(result.name, result.title, points, told)
 
 

@@ -28,7 +28,9 @@ def start_unit(course: Course, unit: Unit) -> tuple[bool, Path]:
         return False, work
     release = course.release(unit).parent
     if not release.exists():
-        raise CourseError(f"{unit.name} is not released yet; `proctor release {unit.name}` makes the exercise")
+        raise CourseError(
+            f"{unit.name} is not released yet; `proctor release {unit.name}` makes the exercise"
+        )
     work.parent.parent.mkdir(exist_ok=True)
     half = work.parent.with_name(f".{unit.name}.{os.getpid()}")
     shutil.copytree(release, half, ignore=shutil.ignore_patterns("__pycache__", ".*"))
@@ -57,7 +59,9 @@ def check_notebook(path: Path, exercise: str | None = None) -> Verdict:
     read_untrusted(path)  # what cannot be read is told before anything starts
     material = material_for(path)
     if exercise is not None and exercise not in material.titles:
-        raise CourseError(f"unit {material.unit} has no exercise {exercise!r}; it has {', '.join(material.titles)}")
+        raise CourseError(
+            f"unit {material.unit} has no exercise {exercise!r}; it has {', '.join(material.titles)}"
+        )
     with Sandbox(preload=material.preload) as sandbox:
         verdict = grade_notebook(material, path, sandbox, exercise=exercise).verdict
     if verdict.problem:
@@ -108,9 +112,13 @@ def show_progress(course: Course, console: Console) -> None:
             exercises = verdict.exercises if verdict else ()
             shown = " ".join(marks.get(result.outcome, "◐") for result in exercises) or "not started"
             state = "✓" if verdict and score == most else "◐" if score else "○"
-            table.add_row(state, f"{unit.name}  {escape(unit.title)}", shown, f"{points(score)} of {points(most)}")
+            table.add_row(
+                state, f"{unit.name}  {escape(unit.title)}", shown, f"{points(score)} of {points(most)}"
+            )
     console.print(table)
-    console.print(f"✓ done  ◐ begun  ○ untouched      {points(earned)} of {points(at_stake)} points", markup=False)
+    console.print(
+        f"✓ done  ◐ begun  ○ untouched      {points(earned)} of {points(at_stake)} points", markup=False
+    )
 
 
 def open_lab(course: Course) -> None:

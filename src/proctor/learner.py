@@ -42,7 +42,9 @@ def check(exercise: str) -> Score:
         return find_shortcut(history, name, material.forbidden[name], material.allowed[name])
 
     local = Local(namespace)
-    [result] = run_checks(material.checks, Door(lambda _: local, shortcut=shortcut), material.titles, exercise)
+    [result] = run_checks(
+        material.checks, Door(lambda _: local, shortcut=shortcut), material.titles, exercise
+    )
     score = Score(result.score)
     if _shows_html():
         score.html = rubric_html(result)

@@ -21,7 +21,7 @@ from typing import Any, Literal, NamedTuple
 # nbformat takes two seconds to import, and nothing here needs it.
 
 FORMAT = 4  # the major version of the notebook format
-PARSED = 20_000  # characters up to which Python's parser may see a source: on some texts its time grows as the square
+PARSED = 10_000  # characters up to which Python's parser may see a source: on some texts its time grows as the square
 
 
 class NotebookError(ValueError):

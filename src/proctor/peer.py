@@ -153,7 +153,9 @@ class Peer:
                 value = _replace(value, {id(tensor): tensor.view_as(tensor) for tensor in inputs})
         tree = encoder.encode(value)
         out: dict[str, Any] = {"value": tree}
-        outputs = [a for a in encoder.arrays if isinstance(a, torch.Tensor) and a.requires_grad and not a.is_leaf]
+        outputs = [
+            a for a in encoder.arrays if isinstance(a, torch.Tensor) and a.requires_grad and not a.is_leaf
+        ]
         if outputs and header["op"] == "invoke":
             self._serial += 1
             self.tape[self._serial] = (inputs, outputs)
@@ -211,7 +213,9 @@ class Peer:
         except (TypeError, ValueError, IndexError, RuntimeError) as error:
             raise WireError(f"a malformed change: {error}") from error
 
-    def _link(self, value: Any, tape: Any, outputs: list[Any], sent: list[Any], deadline: float | None) -> Any:
+    def _link(
+        self, value: Any, tape: Any, outputs: list[Any], sent: list[Any], deadline: float | None
+    ) -> Any:
         if not isinstance(tape, int):
             raise WireError("a malformed tape")
         # The order of `inputs` is that of `_compute` on the other side: graph tensors first, then leaves.
@@ -291,5 +295,7 @@ def _same(array: Any, old: Any) -> bool:
     if array.shape != old.shape:
         return False
     # Compared as bytes: not-a-number is not equal to itself.
-    one, two = (t.detach().reshape(-1).contiguous().view(torch.uint8) if t.numel() else t for t in (array, old))
+    one, two = (
+        t.detach().reshape(-1).contiguous().view(torch.uint8) if t.numel() else t for t in (array, old)
+    )
     return torch.equal(one, two)

@@ -86,7 +86,10 @@ class Pool:
                 yield job, self._result(job, self._submit(job))
             except BrokenProcessPool:
                 self.close()
-                yield job, _problem(job, "the grading process ended before it had a verdict; grade this one again")
+                yield (
+                    job,
+                    _problem(job, "the grading process ended before it had a verdict; grade this one again"),
+                )
 
     def _submit(self, job: Job) -> Future[Graded]:
         if self._pool is None:

@@ -266,7 +266,7 @@ def verdict_table(verdicts: Mapping[str, Verdict], console: Console) -> None:
                 continue
             symbol, _, _, style = MARKS[result.outcome]
             row.append(Text(f"{symbol} {points(result.score)}/{points(result.max_score)}", style))
-            if loss := result.first_loss:
+            if (loss := result.first_loss) and not verdict.problem:  # else it is told once, above
                 head = f"{who} · {one_line(name, 40)} · −{points(result.max_score - result.score)} · "
                 losses.add_row(Text(head + _loss(loss, max(20, console.width - len(head)))))
         total = f"{points(verdict.score)}/{points(verdict.max_score)}"

@@ -137,7 +137,9 @@ class Sandbox:
         except OSError as error:
             raise SandboxError(f"the student's side does not answer: {error}") from error
         if not answer:
-            raise SandboxError("the student's side has ended; run `proctor doctor` to see what this machine offers")
+            raise SandboxError(
+                "the student's side has ended; run `proctor doctor` to see what this machine offers"
+            )
         return json.loads(answer)
 
 

@@ -101,7 +101,9 @@ class Session:
                 outputs.append({"output_type": "stream", "name": output.kind, "text": output.text})
         if run.error is not None:
             outputs.append(_error(*run.error))
-        room = MAX_TEXT - sum(len(str(o)) for name_, kept in self.outputs.items() if name_ != name for o in kept)
+        room = MAX_TEXT - sum(
+            len(str(o)) for name_, kept in self.outputs.items() if name_ != name for o in kept
+        )
         self.outputs[name] = outputs if len(str(outputs)) <= room else []
 
 

@@ -103,7 +103,11 @@ class Encoder:
         scalar = isinstance(value, np.generic)
         if not scalar:
             self.arrays.append(value)
-        content = {"dtype": array.dtype.str, "shape": list(array.shape), "buffer": self._buffer(array.tobytes())}
+        content = {
+            "dtype": array.dtype.str,
+            "shape": list(array.shape),
+            "buffer": self._buffer(array.tobytes()),
+        }
         return {"scalar" if scalar else "array": content}
 
     def _tensor(self, value: torch.Tensor, depth: int) -> dict[str, Any]:
@@ -161,7 +165,15 @@ class Decoder:
                 return self.resolve(tag, content)
         except WireError:
             raise
-        except (TypeError, ValueError, KeyError, IndexError, OverflowError, RuntimeError, MemoryError) as error:
+        except (
+            TypeError,
+            ValueError,
+            KeyError,
+            IndexError,
+            OverflowError,
+            RuntimeError,
+            MemoryError,
+        ) as error:
             raise WireError(f"malformed {tag!r}: {error}") from error
         raise WireError(f"unknown tag {tag[:40]!r}")
 
@@ -225,7 +237,9 @@ class Decoder:
         if grad == "leaf":
             tensor.requires_grad_()
             if "accumulated" in content:
-                tensor.grad = Decoder(self.buffers, None, self.limits).decode(content["accumulated"], depth + 1)
+                tensor.grad = Decoder(self.buffers, None, self.limits).decode(
+                    content["accumulated"], depth + 1
+                )
         elif grad == "graph":
             self.graph.append(len(self.arrays) - 1)
         elif grad is not None:

@@ -55,19 +55,14 @@ class Finding:
     problem: str = ""
 
 
-@dataclass(slots=True)
 class Bench:
     """A unit on the bench: its material, and its solution's cells with each answer's place among them."""
 
-    course: Course
-    unit: Unit
-    sandbox: Sandbox
-    draws: int
-
-    def __post_init__(self) -> None:
-        self.material: Material = course_material(self.course, self.unit)
-        solution = nbformat.read(self.course.solution(self.unit), as_version=4)
-        release = nbformat.read(self.course.release(self.unit), as_version=4)
+    def __init__(self, course: Course, unit: Unit, sandbox: Sandbox, draws: int) -> None:
+        self.course, self.unit, self.sandbox, self.draws = course, unit, sandbox, draws
+        self.material: Material = course_material(course, unit)
+        solution = nbformat.read(course.solution(unit), as_version=4)
+        release = nbformat.read(course.release(unit), as_version=4)
         self.solution, self.stubs = run_cells(solution), run_cells(release)
         self.answers = {
             cell.metadata.nbgrader.grade_id: cell.id
@@ -91,7 +86,9 @@ class Bench:
         yield from self._solution()
         for exercise in self.course.exercises(self.unit).values():
             for mistake in exercise.mistakes:
-                yield self._finding("mistake", f"{exercise.name}: {mistake.name}", self._mistake, exercise, mistake)
+                yield self._finding(
+                    "mistake", f"{exercise.name}: {mistake.name}", self._mistake, exercise, mistake
+                )
             for what, value in GARBAGE.items():
                 yield self._finding("garbage", f"{exercise.name}: {what}", self._garbage, exercise, value)
         for path in sorted((self.course.graders(self.unit) / "accepted").glob("*.py")):
@@ -105,7 +102,9 @@ class Bench:
         for result in verdict.exercises:
             problem = ""
             if result.score or result.outcome is not Outcome.NOT_ATTEMPTED:
-                problem = f"the stub scores {result.score:g} and counts as {result.outcome.value}; {_first(result)}"
+                problem = (
+                    f"the stub scores {result.score:g} and counts as {result.outcome.value}; {_first(result)}"
+                )
             yield Finding(unit=self.unit.name, kind="stub", name=result.name, problem=problem)
 
     def _solution(self) -> Iterator[Finding]:
@@ -135,7 +134,9 @@ class Bench:
 
     def _accepted(self, path: Path) -> str:
         style = path.read_text(encoding="utf-8")
-        defined = {node.name for node in ast.parse(style).body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+        defined = {
+            node.name for node in ast.parse(style).body if isinstance(node, (ast.FunctionDef, ast.ClassDef))
+        }
         places = {self.answers[name] for name in defined if name in self.answers}
         if not places:
             return "it defines none of the unit's answers"
@@ -154,7 +155,9 @@ class Bench:
                 f"    def forward(self, *args, **kwargs):\n        return {value}\n"
             )
         source = "import torch\n" + source
-        [result] = self.grade(self.with_answer(exercise.name, source), exercise.name, draws=1).verdict.exercises
+        [result] = self.grade(
+            self.with_answer(exercise.name, source), exercise.name, draws=1
+        ).verdict.exercises
         if result.outcome is Outcome.GRADER_ERROR:
             return _first(result)
         return f"it scores {result.score:g} points" if result.score else ""

@@ -80,7 +80,9 @@ class Cells:
         trouble = describe(error) if error is not None else None
         return {
             "outputs": outputs,
-            "error": None if trouble is None else [trouble.type, trouble.text[:4000], list(trouble.rows[-5:])],
+            "error": None
+            if trouble is None
+            else [trouble.type, trouble.text[:4000], list(trouble.rows[-5:])],
         }
 
     def _display(self, output: Any) -> dict[str, str]:
@@ -197,7 +199,7 @@ def preload(modules: list[str]) -> Cells:
     import numpy  # noqa: F401
 
     matplotlib.use("module://matplotlib_inline.backend_inline")
-    import matplotlib.pyplot  # noqa: F401
+    import matplotlib.pyplot
     import matplotlib_inline.backend_inline as inline
 
     import proctor.peer

@@ -282,8 +282,8 @@ def test_names_are_looked_for_in_any_text_without_harm(source: str) -> None:
         ("def f(x:\n  return x\nclass C(:\n    def g(): pass", "f C", ""),
         ('"\\d"\ndef f(): pass', "f", ""),
         ("def f(): pass\n" + "# long\n" * 5000, "f", ""),
-        ("def f():\n  return " + "-" * 15_000 + "1", "f", ""),
-        ("def f():\n  return a" + ".b" * 9_000, "f", ""),
+        ("def f():\n  return " + "-" * 9_000 + "1", "f", ""),
+        ("def f():\n  return a" + ".b" * 4_500, "f", ""),
         ("def f(): pass\0", "f", ""),
     ],
 )  # fmt: skip

@@ -1,18 +1,9 @@
-"""Where the course meets nbgrader; the only module that imports it.
-
-nbgrader stays in charge of release, exchange, gradebook, formgrader, late penalties and export. It is told in
-``nbgrader_config.py`` to use, in place of its own steps: ``ClearSolutions`` and ``AddChecks`` on release;
-``SubmissionExporter``, ``Rebuild``, ``Grade`` and ``SaveVerdict`` on autograding; ``FeedbackExporter`` for feedback. So
-the command line, the formgrader's button and ``proctor grade`` give the same scores through the same code.
-"""
+"""The steps that nbgrader takes for this course in place of its own: on release, on autograding, for feedback."""
 
 from __future__ import annotations
 
 import atexit
-import logging
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +12,7 @@ from nbconvert.exporters import Exporter, NotebookExporter
 from nbformat import NotebookNode
 from nbgrader import preprocessors as stock
 from nbgrader.api import Gradebook
-from nbgrader.apps import NbGraderAPI
 from nbgrader.utils import is_grade, is_solution
-from traitlets.config import Config
 
 from proctor import author, grade, pool, report
 from proctor.course import CourseError, find_course
@@ -31,7 +20,7 @@ from proctor.notebook import NotebookError, exercise_of, read_untrusted
 from proctor.rebuild import rebuild
 from proctor.results import ExerciseResult, Outcome, Verdict, from_json, to_json
 
-_known: dict[tuple[str, str], grade.Graded] = {}  # verdicts that `proctor grade` has at hand already
+known: dict[tuple[str, str], grade.Graded] = {}  # verdicts that `proctor grade` has at hand already
 _pool = pool.Pool()
 atexit.register(_pool.close)
 
@@ -111,7 +100,7 @@ class Grade(Always):
             student=about["student"],
             path=folder / f"{about['notebook']}.ipynb",
         )
-        graded = _known.get((job.student, job.unit)) or _pool.grade(job)
+        graded = known.get((job.student, job.unit)) or _pool.grade(job)
         write_verdict(notebook, graded)
         resources["proctor"] = graded.verdict
         return notebook, resources
@@ -139,7 +128,9 @@ class SaveVerdict(Always, stock.SaveAutoGrades):
     def preprocess(self, notebook: NotebookNode, resources: Any) -> tuple[NotebookNode, Any]:
         """Save one notebook's scores. Raises CourseError where there is no verdict: no score then."""
         if not isinstance(resources.get("proctor"), Verdict):
-            raise CourseError("there is no verdict on this submission; the step `Grade` must come before this one")
+            raise CourseError(
+                "there is no verdict on this submission; the step `Grade` must come before this one"
+            )
         return super().preprocess(notebook, resources)
 
     def _add_score(self, cell: NotebookNode, resources: Any) -> None:
@@ -170,7 +161,9 @@ class FeedbackExporter(Exporter):
         notebook = nbformat.read(filename, as_version=4)
         stored = notebook.metadata.get("proctor", {}).get("verdict", "")
         if not stored:
-            raise CourseError(f"{about['student']} has no verdict on {about['assignment']} yet; autograde it first")
+            raise CourseError(
+                f"{about['student']} has no verdict on {about['assignment']} yet; autograde it first"
+            )
         verdict = from_json(stored)
         course = find_course()
         unit = course.unit(about["assignment"])
@@ -227,99 +220,6 @@ def _output(output: NotebookNode) -> report.FeedbackOutput:
         return report.FeedbackOutput(text="\n".join(output.traceback), error=True)
     if output.output_type == "stream":
         return report.FeedbackOutput(text=output.text)
-    return report.FeedbackOutput(text=output.data.get("text/plain", ""), png_base64=output.data.get("image/png", ""))
-
-
-def configure(config: Config) -> None:
-    """What ``nbgrader_config.py`` asks for: the rooms of the house, and our steps in place of nbgrader's."""
-    ours = "proctor.nbgrader."
-    config.CourseDirectory.source_directory = "solutions"
-    config.CourseDirectory.release_directory = "exercises"
-    config.CourseDirectory.ignore = [".ipynb_checkpoints", "*.pyc", "__pycache__", "feedback", ".hints.json"]
-    config.GenerateAssignment.preprocessors = [
-        stock.IncludeHeaderFooter,
-        stock.LockCells,
-        ours + "ClearSolutions",
-        stock.ClearOutput,
-        stock.CheckCellMetadata,
-        stock.ComputeChecksums,
-        stock.SaveCells,
-        stock.ClearHiddenTests,
-        stock.ClearMarkScheme,
-        stock.ComputeChecksums,
-        stock.CheckCellMetadata,
-        ours + "AddChecks",
-    ]
-    config.Autograde.exporter_class = ours + "SubmissionExporter"
-    config.Autograde.sanitize_preprocessors = [stock.CheckCellMetadata]
-    config.Autograde.autograde_preprocessors = [
-        ours + "Grade",
-        ours + "SaveVerdict",
-        stock.AssignLatePenalties,
-        stock.CheckCellMetadata,
-    ]
-    config.GenerateFeedback.exporter_class = ours + "FeedbackExporter"
-    config.GenerateFeedback.preprocessors = []
-
-
-def classroom(root: Path, **settings: Mapping[str, Any]) -> NbGraderAPI:
-    """nbgrader's own interface on a course folder, configured as its ``nbgrader_config.py`` says.
-
-    ``settings`` are further traits by class, such as ``Exchange={"root": …}``.
-    """
-    from nbgrader.apps import NbGrader
-
-    app = NbGrader(log_level=logging.ERROR)
-    with _inside(root):
-        config = Config()
-        config.CourseDirectory.root = str(root)
-        app.load_config_file("nbgrader_config.py", path=[str(root)])
-        for name, traits in settings.items():
-            config[name].update(traits)
-        app.update_config(config)
-    return NbGraderAPI(config=app.config, parent=None)
-
-
-@contextmanager
-def _inside(folder: Path) -> Iterator[None]:
-    before = os.getcwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)
-
-
-def told(answer: Mapping[str, Any], what: str) -> None:
-    """Raise CourseError with nbgrader's own words where one of its steps has failed."""
-    if not answer["success"]:
-        words = str(answer.get("error") or answer.get("log") or "no reason was given").strip().splitlines()
-        log = [line for line in str(answer.get("log", "")).splitlines() if "Error: " in line or "ERROR" in line]
-        raise CourseError(f"{what} failed: {(log or words)[-1][:400]}")
-
-
-def generate_release(root: Path, unit: str) -> Path:
-    """Release a unit of the course in ``root`` into its ``exercises/``; the folder that was made."""
-    api = classroom(root)
-    with _inside(root):
-        told(api.generate_assignment(unit, force=True), f"releasing {unit}")
-    return root / "exercises" / unit
-
-
-def grade_unit(root: Path, unit: str, verdicts: Mapping[str, grade.Graded], api: NbGraderAPI | None = None) -> None:
-    """Put verdicts into nbgrader's gradebook and folders, through nbgrader's own autograding."""
-    api = api or classroom(root)
-    with _inside(root):
-        for student, graded in verdicts.items():
-            _known[student, unit] = graded
-            try:
-                told(api.autograde(unit, student), f"saving the grades of {student}")
-            finally:
-                del _known[student, unit]
-
-
-def write_feedback(root: Path, unit: str, api: NbGraderAPI | None = None) -> None:
-    """Write the feedback page of every graded submission, through nbgrader."""
-    api = api or classroom(root)
-    with _inside(root):
-        told(api.generate_feedback(unit), f"writing feedback on {unit}")
+    return report.FeedbackOutput(
+        text=output.data.get("text/plain", ""), png_base64=output.data.get("image/png", "")
+    )

@@ -1,0 +1,128 @@
+"""A course of one tiny unit, for tests of the machinery: two exercises, written into a folder of the test's own."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import nbformat
+
+from proctor.course import Course, read_course
+
+ROOT = Path(__file__).parents[1]
+UNIT = "01_mini"
+ANSWERS = {
+    "double": "def double(x):\n    return x * 2",
+    "norm": "def norm(x):\n    return double(x).square().sum().sqrt() / 2",
+}
+TITLES = {"double": "Twice as much", "norm": "The length of a vector"}
+CHECKS = '''\
+import pytest
+import torch
+
+from proctor import expect
+
+
+@pytest.mark.exercise("double")
+class TestDouble:
+    @pytest.mark.points(2)
+    def test_values(self, student, rng):
+        """doubles every entry"""
+        x = rng.tensor(*rng.distinct(2))
+        got = student.double(x)
+        expect.close(got, x + x, mistakes={"the square of the input": x * x}, ask="Which operator doubles?")
+
+    @pytest.mark.needs("test_values")
+    def test_unchanged(self, student, rng):
+        """leaves its input as it was"""
+        x = rng.tensor(3)
+        before = x.clone()
+        student.double(x)
+        expect.equal(x, before, what="the input after the call", ask="Which line changes x in place?")
+
+
+@pytest.mark.exercise("norm")
+class TestNorm:
+    @pytest.mark.points(3)
+    def test_matches_torch(self, student, rng):
+        """agrees with torch.linalg.norm"""
+        x = rng.tensor(rng.distinct(1)[0])
+        expect.close(student.norm(x), torch.linalg.vector_norm(x), ask="Is there a root?")
+'''
+EXERCISES = """\
+[double]
+title = "Twice as much"
+difficulty = 1
+minutes = 5
+hints = ["What is x + x?", "The operator `*`.", "return 2 times x"]
+
+[[double.mistakes]]
+name = "squared"
+replace = "x * 2"
+with = "x * x"
+caught_by = "test_values"
+says = "the square of the input"
+
+[norm]
+title = "The length of a vector"
+difficulty = 2
+minutes = 5
+hints = ["What is the length of (3, 4)?", "`square`, `sum`, `sqrt`.", "root of the sum of squares"]
+forbidden = ["torch.linalg", "torch.norm"]
+allowed = "Use square, sum and sqrt."
+"""
+MANIFEST = f'''\
+title = "A miniature course"
+parts = ["Beginnings"]
+
+[[units]]
+name = "{UNIT}"
+title = "Mini"
+part = "Beginnings"
+notebook = "mini"
+lesson_minutes = 1
+exercise_minutes = 10
+'''
+
+
+def about(**fields: object) -> dict[str, object]:
+    """nbgrader's metadata of a cell."""
+    plain = {"grade": False, "locked": False, "schema_version": 3, "solution": False, "task": False}
+    return {"nbgrader": {**plain, **fields}}
+
+
+def make_solution() -> nbformat.NotebookNode:
+    """The solution notebook of the unit."""
+    new = nbformat.v4
+    notebook = new.new_notebook()
+    setup = "import torch\nfrom proctor import check, hint"
+    notebook.cells = [
+        new.new_markdown_cell("# Mini", id="intro"),
+        new.new_code_cell(setup, id="setup", metadata=about(locked=True, grade_id="setup")),
+    ]
+    for name, answer in ANSWERS.items():
+        header, body = answer.split("\n", 1)
+        source = f"{header}\n    ### BEGIN SOLUTION\n{body}\n    ### END SOLUTION"
+        points = 3
+        notebook.cells += [
+            new.new_markdown_cell(f"## {TITLES[name]}", id=f"text-{name}"),
+            new.new_code_cell(source, id=name, metadata=about(solution=True, grade_id=name)),
+            new.new_code_cell(
+                f'check("{name}")',
+                id=f"check-{name}",
+                metadata=about(grade=True, locked=True, points=points, grade_id=f"check-{name}"),
+            ),
+        ]
+    return notebook
+
+
+def make_course(root: Path) -> Course:
+    """Write the course into a folder, unreleased."""
+    (root / "graders" / UNIT).mkdir(parents=True)
+    (root / "solutions" / UNIT).mkdir(parents=True)
+    (root / "course.toml").write_text(MANIFEST)
+    shutil.copy(ROOT / "nbgrader_config.py", root)
+    (root / "graders" / UNIT / "test_mini.py").write_text(CHECKS)
+    (root / "graders" / UNIT / "exercises.toml").write_text(EXERCISES)
+    nbformat.write(make_solution(), root / "solutions" / UNIT / "mini.ipynb")
+    return read_course(root)
