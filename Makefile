@@ -29,7 +29,7 @@ help: # this list
 ##@ To learn
 setup: .venv/.installed ## install the course into .venv (the other targets do it for you)
 
-demo: .venv/.installed ## see a whole class released, submitted, graded and reported in a few minutes
+demo: .venv/.installed ## a class in miniature: released, handed in, graded and given feedback (under a minute)
 	@$(PROCTOR) demo
 
 lab: .venv/.installed ## open JupyterLab on the lessons and on your own folder, my-work/
@@ -62,7 +62,7 @@ format: .venv/.installed ## mend what lint can mend by itself
 sync: .venv/.installed ## copy the library's code into the solutions, put the notebooks in order
 	@$(PROCTOR) sync
 
-bench: .venv/.installed ## measure: how fast a class is graded, how much the checks catch
+bench: .venv/.installed ## measure how long a learner waits for the rubric
 	@$(VENV) .venv/bin/python benchmarks/rubric.py
 
 pins: .venv/.installed ## pin what is in .venv: constraints.txt and environment.yml

@@ -15,6 +15,8 @@ from typing import Any, Literal
 
 from proctor.notebook import Cell, Names, NotebookError, names_of, syntax_tree
 
+MOST_PARSED = 300_000  # characters of one submission: on hostile text Python's parser takes its time
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slot:
@@ -106,7 +108,7 @@ class _Search:
         self.by_id = {slot.grade_id: slot for slot in slots if slot.grade_id}
         self.keys = frozenset[str]().union(*(slot.keys for slot in self.answers))
         self.stubs = {slot.source.strip() for slot in self.answers}
-        self.notes: list[str] = []
+        self.notes, self.parsed = list[str](), 0
         self.cells = self._joined(submitted)
         self.texts = [cell.source.strip() for cell in self.cells]
         self.names = [self._names(cell) for cell in self.cells]
@@ -168,10 +170,13 @@ class _Search:
         """The names that a cell makes, as far as they matter: what holds none of the keys is not parsed."""
         if not any(key in cell.source for key in self.keys):
             return Names()
-        if cell.kind == "code" or cell.grade_id in self.by_id or syntax_tree(cell.source):
-            names = names_of(cell.source)
-            return Names(names.defined & self.keys, names.assigned & self.keys)
-        return Names()  # prose that quotes code
+        self.parsed += len(cell.source)
+        parse = self.parsed <= MOST_PARSED
+        claims = cell.kind == "code" or cell.grade_id in self.by_id
+        if not claims and not (parse and syntax_tree(cell.source)):
+            return Names()  # prose that quotes code
+        names = names_of(cell.source, parse=parse)
+        return Names(names.defined & self.keys, names.assigned & self.keys)
 
     def _claim(self, i: int) -> Slot | None:
         """The slot whose id a cell claims. A locked cell that was merged with an answer claims nothing."""
@@ -235,8 +240,7 @@ class _Search:
 
     def _is_known(self, slot: Slot, i: int) -> bool:
         """Whether a claim or the names it makes speak for a cell: its id and a text of prose may be anyone's."""
-        makes = slot.keys & (self.names[i].defined | self.names[i].assigned)
-        return self.claims[i] is slot or bool(makes)
+        return self.claims[i] is slot or bool(slot.keys & self.names[i].defined.union(self.names[i].assigned))
 
     def _note_answers(self, chosen: dict[int, int], host: dict[int, int]) -> None:
         homes = {slot.index: slot.grade_id for slot in self.answers}
@@ -257,9 +261,8 @@ class _Search:
                     says = f"{len(claimed)} cells claim to be {name}; the last one that defines it was taken."
                     self.notes.append(says)
                 if self.cells[i].kind != slot.kind:
-                    self.notes.append(
-                        f"The cell of {name} had been turned into another kind; it was turned back."
-                    )
+                    says = "had been turned into another kind; it was turned back."
+                    self.notes.append(f"The cell of {name} {says}")
 
     def _note_locked(self) -> None:
         """Say what had become of the cells that nobody may change, in one sentence for each kind of damage."""
@@ -267,13 +270,10 @@ class _Search:
         whole = set(self.originals.values())
         for slot in self.locked:
             claimed = [i for i, claim in enumerate(self.claims) if claim is slot]
-            same = [
-                i for i in claimed if self.texts[i] == slot.source.strip() and self.cells[i].kind == slot.kind
-            ]
-            if not same:
-                (changed if claimed else lost if slot.index in whole else missing).append(
-                    f"`{slot.grade_id}`"
-                )
+            own = (slot.kind, slot.source.strip())
+            if own not in [(self.cells[i].kind, self.texts[i]) for i in claimed]:
+                names = changed if claimed else lost if slot.index in whole else missing
+                names.append(f"`{slot.grade_id}`")
         for names, says in (
             (changed, "had been changed; the release's own were put back."),
             (lost, "had lost their metadata; it was put back."),
@@ -284,16 +284,16 @@ class _Search:
 
     def _sort(self, host: dict[int, int]) -> tuple[dict[int, int], list[int]]:
         """Tell the cells that stand for the release's from the learner's own."""
-        taken = {self.texts[i]: index for i, index in host.items()}  # a second copy need not run
-        stubs = {slot.source.strip(): slot.index for slot in self.answers}
+        copies = {slot.source.strip(): slot.index for slot in self.answers}
+        copies |= {self.texts[i]: index for i, index in host.items()}  # a second copy need not run
         place, extras = dict(self.originals), []
         for i, text in enumerate(self.texts):
             if i in host:
                 place[i] = host[i]
             elif (claim := self.claims[i]) and i in self.ignored:
                 place[i] = claim.index
-            elif i not in self.ignored and (text in taken or text in stubs):
-                place[i] = taken.get(text, stubs.get(text, -1))
+            elif i not in self.ignored and text in copies:
+                place[i] = copies[text]
             elif i not in self.ignored:
                 extras.append(i)
         return place, extras

@@ -50,8 +50,11 @@ def array(
         came = f"{type(value).__name__}: {sketch(value)}" if value is not None else "None"
         ask = ask if value is not None else "Does every path through your code end in `return`?"
         fail(expected=f"{what} as {name}" + (f" of shape {shape}" if shape else ""), got=came, ask=ask)
-    if isinstance(value, torch.Tensor) and (value.layout is not torch.strided or value.device.type != "cpu"):
-        fail(expected=f"{what} as an ordinary tensor", got=f"layout {value.layout}, device {value.device}")
+    if isinstance(value, torch.Tensor) and (
+        value.layout is not torch.strided or value.device.type != "cpu" or value.is_quantized
+    ):
+        kind_of = f"layout {value.layout}, device {value.device}, dtype {_dtype(value.dtype)}"
+        fail(expected=f"{what} as an ordinary tensor", got=kind_of)
     if shape is not None and tuple(value.shape) != tuple(shape):
         fail(expected=f"{what} of shape {tuple(shape)}", got=f"shape {tuple(value.shape)}", ask=ask)
     if dtype is not None and value.dtype != dtype:

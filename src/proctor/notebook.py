@@ -245,12 +245,12 @@ def syntax_tree(source: str) -> ast.Module | None:
             return None  # MemoryError is what the parser raises on text that is nested too deep
 
 
-def names_of(source: str) -> Names:
-    """The names that a cell makes. Where it has a syntax error, lines that look like definitions count."""
+def names_of(source: str, *, parse: bool = True) -> Names:
+    """The names that a cell makes. Where it is not parsed, or cannot be, lines that look like definitions count."""
     first = source.lstrip().split(None, 1)[:1]
     if first and first[0].startswith("%%") and first[0] not in _PLAIN_CELL_MAGICS:
         return Names()
-    if (tree := syntax_tree(source)) is None:
+    if (tree := syntax_tree(source) if parse else None) is None:
         return Names(frozenset(_DEFINITION.findall(source)))
     defined, assigned = set(), set()
     for node in tree.body:

@@ -35,7 +35,7 @@ class WireTimeout(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one message may hold."""
+    """What one message may hold, and all of them together."""
 
     header: int = 4 << 20  # bytes
     buffers: int = 512 << 20  # bytes, all together
@@ -43,7 +43,10 @@ class Limits:
     depth: int = 32
     items: int = 200_000
     dimensions: int = 32
-    digits: int = 4_000  # of a whole number, in base 16
+    digits: int = 3_500  # of a whole number, in base 16: more than 4,300 in base 10 Python refuses to print
+    empty: int = 1 << 24  # the other dimensions, multiplied, of an array in which one is zero
+    collisions: int = 64  # members of a set, or keys of a dict, that share a hash
+    total: int = 4 << 30  # bytes that one end takes in over its whole life
 
 
 LIMITS = Limits()
@@ -55,16 +58,17 @@ class Connection:
     def __init__(self, sock: socket.socket, limits: Limits = LIMITS) -> None:
         self._socket = sock
         self.limits = limits
+        self._received = 0
 
     def send(self, header: dict[str, Any], buffers: list[Any], deadline: float | None = None) -> None:
-        """Send one frame. Raises WireError (too large), WireClosed or WireTimeout."""
+        """Send one frame. Raises WireError (too large: nothing was sent), WireClosed or WireTimeout."""
         text = json.dumps(header, separators=(",", ":")).encode()
         sizes = [len(buffer) for buffer in buffers]
         self._check(len(text), sizes)
         head = _FRAME.pack(MAGIC, len(text), len(sizes)) + struct.pack(f"<{len(sizes)}Q", *sizes)
         for part in (head + text, *buffers):
-            self._socket.settimeout(_left(deadline))
             try:
+                self._socket.settimeout(_left(deadline))
                 self._socket.sendall(part)
             except TimeoutError:
                 raise WireTimeout from None
@@ -79,6 +83,10 @@ class Connection:
         self._check(length, [0] * min(count, self.limits.buffer_count + 1))
         sizes = struct.unpack(f"<{count}Q", self._read(8 * count, deadline))
         self._check(length, sizes)
+        # Every message may be kept by whoever asked for it, so that many large ones must end somewhere too.
+        self._received += length + sum(sizes)
+        if self._received > self.limits.total:
+            raise WireError(f"more than {_size(self.limits.total)} in all")
         text = self._read(length, deadline)
         try:
             header = json.loads(text)
@@ -94,26 +102,27 @@ class Connection:
 
     def _check(self, header: int, sizes: Any) -> None:
         if header > self.limits.header:
-            raise WireError(f"a message of more than {self.limits.header >> 20} MB of text")
-        if len(sizes) > self.limits.buffer_count or sum(sizes) > self.limits.buffers:
-            raise WireError(f"a message of more than {self.limits.buffers >> 20} MB")
+            raise WireError(f"a message of more than {_size(self.limits.header)} of text")
+        if len(sizes) > self.limits.buffer_count:
+            raise WireError(f"a message of more than {self.limits.buffer_count} arrays")
+        if sum(sizes) > self.limits.buffers:
+            raise WireError(f"a message of more than {_size(self.limits.buffers)}")
 
     def _read(self, size: int, deadline: float | None) -> bytes:
-        # Memory is taken as it arrives, never on the sender's word alone.
-        parts, left = [], size
-        while left:
-            self._socket.settimeout(_left(deadline))
+        # Memory is taken as it arrives, never on the sender's word alone, and byte by byte costs no more.
+        data = bytearray()
+        while len(data) < size:
             try:
-                part = self._socket.recv(min(left, 1 << 20))
+                self._socket.settimeout(_left(deadline))
+                part = self._socket.recv(min(size - len(data), 1 << 20))
             except TimeoutError:
                 raise WireTimeout from None
             except OSError as error:
                 raise WireClosed from error
             if not part:
                 raise WireClosed
-            parts.append(part)
-            left -= len(part)
-        return b"".join(parts)
+            data += part
+        return bytes(data)
 
 
 def _left(deadline: float | None) -> float | None:
@@ -123,3 +132,7 @@ def _left(deadline: float | None) -> float | None:
     if left <= 0:
         raise WireTimeout
     return left
+
+
+def _size(count: int) -> str:
+    return f"{count >> 20} MB" if count >= 1 << 20 else f"{count} bytes"

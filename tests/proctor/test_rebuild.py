@@ -4,6 +4,7 @@ import copy
 import errno
 import json
 import random
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -704,3 +705,11 @@ def test_a_learners_invalid_escape_raises_no_warning() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         build(submission(causal_mask='def causal_mask(n):\n    return "\\d"'))
+
+
+def test_two_hundred_cells_that_are_slow_to_parse_are_looked_through_quickly() -> None:
+    slow = "def causal_mask(n): f'" + "{a}" * 3200 + "'"
+    began = time.perf_counter()
+    rebuilt = rebuild(RELEASE, [code(f"{slow}  # {n}") for n in range(200)])
+    assert time.perf_counter() - began < 8  # a second or two, where nothing else runs
+    assert rebuilt.answers["causal_mask"] == f"{slow}  # 199"
