@@ -14,9 +14,9 @@ INF = float("inf")
 
 
 def sizes(rng, count):
-    """Different sizes; the first, for the width K, is no square, so that no other size equals its root."""
+    """Different sizes, none of them a square, so that none equals the root of another; the first is for the width K."""
     width = int(rng.choice([3, 5, 6, 7]))
-    return [width, *[size for size in rng.distinct(6, high=7) if size != width][: count - 1]]
+    return [width, *[size for size in rng.distinct(7, high=8) if size not in (width, 4)][: count - 1]]
 
 
 def permitted(rng, *shape):
@@ -76,6 +76,7 @@ class TestAttentionScores:
         mistakes = {
             "the dot products as they are, not divided by √K": expected * K**0.5,
             "the dot products divided by K, not by √K": expected / K**0.5,
+            "the dot products divided by √K cut to a whole number": expected * K**0.5 / int(K**0.5),
             "the dot products multiplied by √K, not divided": expected * K,
             "the dot products divided by the root of S, the number of keys": expected * (K / S) ** 0.5,
             "the dot products divided by the root of T, the number of queries": expected * (K / T) ** 0.5,
@@ -86,7 +87,9 @@ class TestAttentionScores:
                 query[:, :, None], key[:, None], dim=-1
             ),
         }
-        ask = "Score [b, t, s] belongs to query t and key s. Which size stands under the root?"
+        ask = (
+            "Score [b, t, s] is the dot product of query t and key s, over √K. Which part of it differs here?"
+        )
         expect.close(out, expected, what="the scores", ask=ask, mistakes=mistakes)
 
     @pytest.mark.points(1)
@@ -111,8 +114,8 @@ class TestAttentionScores:
     def test_spread(self, student, rng):
         """keeps the spread of the scores near one, however wide the queries are"""
         for width in (int(rng.integers(40, 60)), int(rng.integers(240, 300))):
-            out = student.attention_scores(rng.tensor(70, width), rng.tensor(80, width))
-            expect.array(out, shape=(70, 80), what="the scores")
+            out = student.attention_scores(rng.tensor(2, 50, width), rng.tensor(2, 60, width))
+            expect.array(out, shape=(2, 50, 60), what="the scores")
             spread = float(out.detach().double().std()) if out.is_floating_point() else 0.0
             expect.holds(
                 0.8 < spread < 1.25,
@@ -140,25 +143,24 @@ class TestAttentionWeights:
         B, T, S = rng.distinct(3, high=7)
         out = student.attention_weights(rng.tensor(B, T, S, scale=2.0))
         expect.array(out, shape=(B, T, S), dtype=torch.float32, what="the weights")
-        rows, columns, batch = out.sum(-1), out.sum(-2), out.sum(0)
-        shown = ", ".join(f"{float(total):.2f}" for total in rows[0, :3])
-        if ((columns - 1).abs() < 1e-4).all():
-            shown += "; it is each column that sums to 1: the softmax ran over the queries"
-        elif ((batch - 1).abs() < 1e-4).all():
-            shown += "; the sums over dimension 0 are 1: the softmax ran over the batch"
-        elif ((out.sum((-2, -1)) - 1).abs() < 1e-4).all():
-            shown += "; the whole table sums to 1: the softmax ran over all pairs at once"
-        expect.holds(
-            ((rows - 1).abs() < 1e-4).all(),
-            expected="each row, the weights of one query over the keys, to sum to 1",
-            got=f"row sums {shown}",
-            ask="Over which dimension does the softmax run?",
-        )
         expect.holds(
             (out > 0).all(),
             expected="every weight above zero where nothing is forbidden",
             got=f"a weight of {float(out.min()):.3g}",
             ask="Which function makes any real number positive?",
+        )
+        rows = out.sum(-1)
+        got = "row sums " + ", ".join(f"{float(total):.2f}" for total in rows[0, :3])
+        ask = "What is each row divided by?"
+        for name, dims in (("the queries", -2), ("the batch", 0), ("all pairs at once", (-2, -1))):
+            if ((out.sum(dims) - 1).abs() < 1e-4).all():
+                got += f"; it is the sums over {name} that are 1: the softmax ran over {name}"
+                ask = "Which dimension of (B, T, S) counts the keys?"
+        expect.holds(
+            ((rows - 1).abs() < 1e-4).all(),
+            expected="each row, the weights of one query over the keys, to sum to 1",
+            got=got,
+            ask=ask,
         )
 
     @pytest.mark.points(1)
@@ -182,7 +184,7 @@ class TestAttentionWeights:
             expect.close(out, expected, what="the weights", ask=ask, mistakes=mistakes)
 
     @pytest.mark.points(2)
-    @pytest.mark.needs("test_rows_sum_to_one")
+    @pytest.mark.needs("test_agrees_with_a_loop")
     def test_boolean_mask(self, student, rng):
         """gives forbidden keys exactly zero and shares the rest among the permitted ones"""
         B, T, S = rng.distinct(3, high=7)
@@ -211,7 +213,7 @@ class TestAttentionWeights:
         )
 
     @pytest.mark.points(1)
-    @pytest.mark.needs("test_rows_sum_to_one")
+    @pytest.mark.needs("test_agrees_with_a_loop")
     def test_additive_mask(self, student, rng):
         """adds a mask of numbers to the scores"""
         B, T, S = rng.distinct(3, high=7)
@@ -233,6 +235,7 @@ class TestAttentionWeights:
 
     @pytest.mark.points(1)
     @pytest.mark.needs("test_boolean_mask")
+    @pytest.mark.needs("test_additive_mask")
     def test_mask_broadcasts(self, student, rng):
         """takes every mask that broadcasts to the scores"""
         B, H, T, S = rng.distinct(4, high=6)
@@ -295,7 +298,8 @@ class TestAttentionWeights:
                 )
             }
             ask = "Which numbers could such a row hold before the softmax, so that no step on the way gives NaN?"
-            expect.close(found, expected, what="the gradient of the scores", ask=ask, mistakes=mistakes)
+            what = "the gradient of the scores"
+            expect.close(found, expected, atol=1e-4, what=what, ask=ask, mistakes=mistakes)
 
     @pytest.mark.points(1)
     @pytest.mark.needs("test_boolean_mask")
@@ -305,11 +309,22 @@ class TestAttentionWeights:
         mask = permitted(rng, B, T, S)
         for shift in (1000.0, -3000.0):
             scores = (rng.tensor(B, T, S) * 4).round() / 4 + shift
+            expected = weights_by_hand(scores, mask)
             out = student.attention_weights(scores.clone(), mask)
             ask = (
                 "exp(1000) overflows, exp(-3000) is 0. What can you subtract from a row and keep its weights?"
             )
-            expect.close(out, weights_by_hand(scores, mask), atol=1e-3, what="the weights", ask=ask)
+            expect.close(out, expected, atol=1e-3, what="the weights", ask=ask)
+        scores = rng.tensor(B, T, S)
+        expected = weights_by_hand(scores, mask)
+        out = student.attention_weights(scores + 1000 * ~mask, mask)
+        mistakes = {
+            "zeros: the forbidden keys, whose scores are the highest, took all the weight before the mask came": (
+                torch.zeros(B, T, S)
+            )
+        }
+        ask = "Could a forbidden key, however high its score, change what the others get?"
+        expect.close(out, expected, what="the weights", ask=ask, mistakes=mistakes)
 
     @pytest.mark.points(1)
     @pytest.mark.needs("test_boolean_mask")
@@ -352,6 +367,16 @@ class TestScaledDotProductAttention:
                     (raw / V**0.5).softmax(-1) @ value
                 ),
                 "attention with a softmax over the queries": (raw / K**0.5).softmax(-2) @ value,
+                "the averages of the keys, not of the values": (raw / K**0.5).softmax(-1) @ key,
+                "the value of the best key alone: a maximum in place of the softmax": (
+                    F.one_hot(raw.argmax(-1), s).float() @ value
+                ),
+                "attention to the past only, as under a causal mask, where no mask was given": (
+                    F.scaled_dot_product_attention(query, key, value, is_causal=True)
+                ),
+                "weights transposed before they met the values": (
+                    (raw / K**0.5).softmax(-1).mT @ value if t == s else value
+                ),
                 "query and key in each other's place: the keys asked": (
                     (raw.mT / K**0.5).softmax(-1) @ value if t == s else value
                 ),
@@ -466,6 +491,16 @@ class TestScaledDotProductAttention:
 
 @pytest.mark.exercise("padding_mask")
 class TestPaddingMask:
+    def mask(self, student, lengths, size):
+        """The mask for lengths that are possible."""
+        possible = f"a mask for lengths {lengths} in size {size}, which are possible"
+        try:
+            out = student.padding_mask(torch.tensor(lengths), size)
+        except ValueError:
+            expect.fail(expected=possible, got="a ValueError", ask="Are 0 and size itself still allowed?")
+        expect.array(out, dtype=torch.bool, what=possible)
+        return out
+
     ASK = "Position s is real where s < lengths[b]. Which of the two sides runs over the batch?"
 
     @pytest.mark.points(1)
@@ -495,9 +530,12 @@ class TestPaddingMask:
             "one position too few": place < length - 1,
             "a mask without position 0": (place > 0) & (place <= length),
             "the padding on the left": place >= size - length,
+            "the mask of the lengths in sorted order: row b belongs to lengths[b]": place
+            < length.sort(0).values,
+            "True at position lengths[b] only": place == length,
             "True at the last real token only": place == length - 1,
         }
-        expect.equal(out, place < length, what="mask", ask=self.ASK, mistakes=mistakes)
+        expect.equal(out, place < length, what="the mask", ask=self.ASK, mistakes=mistakes)
 
     @pytest.mark.points(1)
     @pytest.mark.needs("test_marks_the_real_tokens")
@@ -505,7 +543,7 @@ class TestPaddingMask:
         """takes sequences that are empty or full, and a batch of one"""
         _, size = rng.distinct(2)
         for lengths in ([0, size, 1, 0], [size], [0]):
-            out = student.padding_mask(torch.tensor(lengths), size)
+            out = self.mask(student, lengths, size)
             expected = torch.tensor([[[s < length for s in range(size)]] for length in lengths])
             expect.equal(out, expected, what=f"mask for lengths {lengths}: entry ", ask=self.ASK)
 
@@ -541,13 +579,8 @@ class TestPaddingMask:
             lengths[rng.integers(B)] = wrong
             ask = "What would your mask say about such a sequence, and who would notice?"
             expect.raises(ValueError, lambda x=lengths: student.padding_mask(x, size), when=when, ask=ask)
-        for length in (0, size):
-            possible = f"a mask for a length of {length} in size {size}, which is possible"
-            try:
-                out = student.padding_mask(torch.tensor([length, 1]), size)
-            except ValueError:
-                expect.fail(expected=possible, got="a ValueError", ask="Is the limit itself still allowed?")
-            expect.array(out, dtype=torch.bool, what=possible)
+        self.mask(student, [0, 1], size)
+        self.mask(student, [size, 1], size)
 
 
 @pytest.mark.exercise("causal_mask")
@@ -585,7 +618,7 @@ class TestCausalMask:
                 "a triangle from the other corner, upside down": expected.flip(1),
             }
             ask = "In row t, which columns s are already known when position t is computed?"
-            expect.equal(out, expected, what="mask", ask=ask, mistakes=mistakes)
+            expect.equal(out, expected, what="the mask", ask=ask, mistakes=mistakes)
 
     @pytest.mark.points(1)
     @pytest.mark.needs("test_shape_and_type")
@@ -654,6 +687,9 @@ class TestSelfAttention:
                 "attention over the batch: the sequences looked at one another": (
                     F.scaled_dot_product_attention(q.transpose(0, 1), k.transpose(0, 1), v.transpose(0, 1))
                 ).transpose(0, 1),
+                "attention to the past only, as under a causal mask, where no mask was given": (
+                    F.scaled_dot_product_attention(q, k, v, is_causal=True)
+                ),
                 "the values as they are: nothing was attended to": v,
                 "averages of the input x itself: the map `value` was not used": F.scaled_dot_product_attention(
                     q, k, x
@@ -666,7 +702,7 @@ class TestSelfAttention:
                 ),
                 "the output plus the values: nothing is to be added here": expected + v,
             }
-            ask = "Which map makes which of the three, and in which order do you hand them on?"
+            ask = "Which map makes queries, which keys, which values, and what do you do with the three?"
             expect.close(out, expected, what="the output", ask=ask, mistakes=mistakes)
 
     @pytest.mark.points(1)
@@ -742,12 +778,12 @@ class TestSelfAttention:
         """sends a gradient to each of its three maps"""
         K, D, V, B, T = sizes(rng, 5)
         m, weights = self.layer(student, rng, D, K, V)
-        x, given = rng.tensor(B, T, D), rng.tensor(B, T, V)
-        copies = {name: weight.clone().requires_grad_() for name, weight in weights.items()}
+        m.double()
+        x, given = rng.tensor(B, T, D, dtype=torch.float64), rng.tensor(B, T, V, dtype=torch.float64)
+        copies = {name: weight.double().requires_grad_() for name, weight in weights.items()}
         (self.attend(x, copies) * given).sum().backward()
-        x.requires_grad_()
-        out = m(x)
-        expect.array(out, shape=(B, T, V), dtype=torch.float32)
+        out = m(x.requires_grad_())
+        expect.array(out, shape=(B, T, V), dtype=torch.float64)
         expect.gradient(out, x, given)
         found = expect.parameters(m, {name: tuple(weight.shape) for name, weight in weights.items()})
         ask = "Is each map called as a module, on the graph, whenever forward runs?"
