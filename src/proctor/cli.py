@@ -95,7 +95,7 @@ def check(
         print_rubric(result, console)
         console.print()
     console.print(f"{verdict.score:g} of {verdict.max_score:g} points", markup=False)
-    raise typer.Exit(0 if verdict.score == verdict.max_score else 1)
+    raise typer.Exit(0 if verdict.passed else 1)
 
 
 @app.command()
@@ -160,7 +160,7 @@ def grade(
 ) -> None:
     """Grade every submission of a unit into nbgrader's gradebook, or one notebook by itself."""
     from proctor import classwork
-    from proctor.report import verdict_table
+    from proctor.roster import verdict_table
 
     course = find_course()
     if notebook is not None:

@@ -19,7 +19,8 @@ from rich.console import Console
 
 from proctor.author import BEGIN, END
 from proctor.course import Course, CourseError, Unit
-from proctor.report import points, verdict_table
+from proctor.report import points
+from proctor.roster import verdict_table
 from proctor.results import Verdict
 
 UNIT = "08_attention"

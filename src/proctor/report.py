@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import base64
 import re
-import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
@@ -17,10 +16,8 @@ from unicodedata import category
 
 import jinja2
 from markupsafe import Markup
-from rich import box
 from rich.console import Console
 from rich.padding import Padding
-from rich.table import Column, Table
 from rich.text import Text
 
 from proctor.results import SCHEMA, CheckResult, ExerciseResult, Outcome, Verdict
@@ -229,56 +226,6 @@ def print_rubric(exercise: ExerciseResult, console: Console) -> None:
     """The rubric on a terminal, in colour where it has one."""
     for indent, line in _lines(exercise):
         console.print(Padding(Text.assemble(*line), (0, 0, 0, indent), expand=False))
-
-
-def _over_lines(name: str, width: int = 10) -> str:
-    """A long name over several lines, broken after an underscore or before a capital."""
-    pieces = re.sub(r"(_+|(?<=[a-z])(?=[A-Z]))", r"\1 ", name)
-    return textwrap.fill(pieces, width).replace(" ", "")
-
-
-def _loss(check: CheckResult, width: int) -> str:
-    """Why points were lost, in a line: the check's title and the gist of its message."""
-    if check.outcome is Outcome.NOT_ATTEMPTED:
-        return "not written yet"
-    lines = sorted(parts(check.message), key=lambda part: (part[0] != "", part[0] == "Called"))
-    gist = "; ".join(f"{label} {text}".strip() for label, text in lines if label != "Ask")
-    broke = "grader error in: " if check.outcome is Outcome.GRADER_ERROR else ""
-    title = one_line(broke + check.title, width * 3 // 5 if gist else width)
-    return one_line(f"{title} — {gist}" if gist else title, width)
-
-
-def verdict_table(verdicts: Mapping[str, Verdict], console: Console) -> None:
-    """The class as a table; below it who needs a person, and the reason of each loss in a line."""
-    names = list(dict.fromkeys(e.name for verdict in verdicts.values() for e in verdict.exercises))
-    table = Table(Column("Student", overflow="fold"), box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for name in names:
-        table.add_column(Text(_over_lines(one_line(name, 60))), justify="right", no_wrap=True)
-    table.add_column("Total", justify="right", no_wrap=True)
-    persons, losses = Table.grid(), Table.grid()
-    losses.add_column(overflow="ellipsis", no_wrap=True)
-    for student, verdict in verdicts.items():
-        who, row = one_line(student, 24), [Text(one_line(student, 40))]
-        results = {exercise.name: exercise for exercise in verdict.exercises}
-        for name in names:
-            if not (result := results.get(name)):
-                row.append(Text("—"))
-                continue
-            symbol, _, _, style = MARKS[result.outcome]
-            row.append(Text(f"{symbol} {points(result.score)}/{points(result.max_score)}", style))
-            if (loss := result.first_loss) and not verdict.problem:  # else it is told once, above
-                head = f"{who} · {one_line(name, 40)} · −{points(result.max_score - result.score)} · "
-                losses.add_row(Text(head + _loss(loss, max(20, console.width - len(head)))))
-        total = f"{points(verdict.score)}/{points(verdict.max_score)}"
-        table.add_row(*row, Text(f"! {total}" if verdict.needs_person else total, "bold"))
-        if verdict.needs_person:
-            broke = [e.name for e in verdict.exercises if e.outcome is Outcome.GRADER_ERROR]
-            problem = one_line(verdict.problem or f"a check broke in {', '.join(broke)}", 1_000)
-            persons.add_row(Text(f"! {who} · a person must look: {problem}", MARKS[Outcome.GRADER_ERROR][3]))
-    console.print(table)
-    for heading, lines in (("Needs a person", persons), ("Where points were lost", losses)):
-        if lines.row_count:
-            console.print(Text(f"\n{heading}", "bold"), lines, sep="\n")
 
 
 def to_gradescope(verdict: Verdict) -> dict[str, Any]:
