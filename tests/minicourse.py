@@ -126,3 +126,33 @@ def make_course(root: Path) -> Course:
     (root / "graders" / UNIT / "exercises.toml").write_text(EXERCISES)
     nbformat.write(make_solution(), root / "solutions" / UNIT / "mini.ipynb")
     return read_course(root)
+
+
+def make_class(folder: Path, answers: dict[str, dict[str, str]]) -> Course:
+    """Write the course into ``folder/course``, release it, and collect what each student hands in, as teachers do."""
+    from proctor.grade import course_key
+    from proctor.nbgrader import classroom
+
+    course = make_course(folder / "course")
+    (folder / "exchange").mkdir()
+    (folder / "exchange").chmod(0o777)
+    exchange = {
+        "Exchange": {"root": str(folder / "exchange"), "cache": str(folder / "cache")},
+        "ExchangeCollect": {"check_owner": False},
+    }
+    teacher = classroom.classroom(course.root, **exchange)
+    classroom.release(teacher, course.root, UNIT)
+    for name, own in answers.items():
+        home = folder / name
+        home.mkdir()
+        student = classroom.classroom(course.root, **exchange, CourseDirectory={"student_id": name})
+        classroom.fetch(student, home, UNIT)
+        path = home / UNIT / "mini.ipynb"
+        notebook = nbformat.read(path, as_version=4)
+        for cell in notebook.cells:
+            cell.source = own.get(cell.id, cell.source)
+        nbformat.write(notebook, path)
+        classroom.submit(student, home, UNIT)
+    classroom.collect(teacher, course.root, UNIT)
+    course_key(course.root)  # made here, so that every copy of the course draws the same inputs
+    return course

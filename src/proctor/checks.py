@@ -1,4 +1,4 @@
-"""The pytest plugin behind every check: the ``student`` and ``rng`` fixtures, the marks, and what a failure says.
+"""The pytest plugin behind every check: the ``student`` and ``rng`` fixtures, the marks, and how a check has ended.
 
 A check is an ordinary pytest test in a class marked ``@pytest.mark.exercise("name")``. The same test runs at
 three doors: the ``check(...)`` cell of a notebook, ``pytest`` in a terminal, and grading. A ``Door`` is what
@@ -7,14 +7,11 @@ differs between them: how the learner's work is reached, and where the random in
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import hmac
-import io
 import os
 import random
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,10 +21,11 @@ import pytest
 import torch
 
 from proctor.course import CourseError
-from proctor.peer import StudentGone, Trouble
+from proctor.failures import judge_failure, shortened
 from proctor.pytest_plugin import MARKS
-from proctor.remote import Backend, Student
+from proctor.remote import Backend, Proxy, Student, sketch
 from proctor.results import CheckResult, ExerciseResult, Outcome
+from proctor.undisturbed import undisturbed
 
 DRAWS = 3  # how often a check is run, each time on fresh inputs
 _QUIET = (
@@ -94,6 +92,10 @@ class Checks:
     exercise: str | None = None
     results: dict[str, list[CheckResult]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    waiting: dict[str, pytest.Item] = field(
+        default_factory=dict
+    )  # the checks that have not ended, by node id
+    interrupted: bool = False
 
     def pytest_configure(self, config: pytest.Config) -> None:
         """Register the marks."""
@@ -104,11 +106,18 @@ class Checks:
         """Keep the checks that were asked for."""
         if self.exercise is not None:
             items[:] = [item for item in items if exercise_of(item) == self.exercise]
+        self.waiting = {item.nodeid: item for item in items if exercise_of(item)}
+
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Note that somebody has stopped the run."""
+        self.interrupted = (
+            excinfo.type is KeyboardInterrupt
+        )  # not pytest's own kind, for a file it cannot read
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """A check file that cannot be read is a grader error."""
         if report.failed:
-            self.problems.append(f"the checks could not be read: {str(report.longrepr)[-300:]}")
+            self.problems.append(f"the checks could not be read: {first_line(report)}")
 
     @pytest.fixture
     def student(self) -> None:
@@ -124,6 +133,7 @@ class Checks:
         if exercise_of(pyfuncitem) == "":
             return None
         result = self._judge(pyfuncitem)
+        self.waiting.pop(pyfuncitem.nodeid, None)
         self.results.setdefault(exercise_of(pyfuncitem), []).append(result)
         if result.outcome is Outcome.SKIPPED:
             pytest.skip(result.message)
@@ -133,11 +143,9 @@ class Checks:
 
     def _judge(self, item: pytest.Function) -> CheckResult:
         exercise = exercise_of(item)
-        title = (item.function.__doc__ or item.name).strip().splitlines()[0].rstrip(".")
-        points = points_mark(item)
 
         def ended(outcome: Outcome, message: str = "") -> CheckResult:
-            return CheckResult(name=item.name, title=title, points=points, outcome=outcome, message=message)
+            return ending(item, outcome, message)
 
         earlier = {result.name: result for result in self.results.get(exercise, ())}
         for needs in item.iter_markers("needs"):
@@ -158,12 +166,11 @@ class Checks:
             if shortcut:
                 return ended(Outcome.FAILED, shortcut)
             self._run(item, backend)
-        except Exception as error:
-            return ended(
-                *judge_failure(error, exercise, backend.calls[-1] if backend and backend.calls else "")
-            )
-        except (pytest.fail.Exception, pytest.skip.Exception) as error:
-            return ended(Outcome.GRADER_ERROR, f"a check fails by assertions only, not by {error!r}")
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            call = backend.calls[-1] if backend and backend.calls else ""
+            return ended(*judge_failure(error, exercise, call, _no_function(backend, exercise)))
         return ended(Outcome.PASSED)
 
     def _run(self, item: pytest.Function, backend: Backend) -> None:
@@ -176,88 +183,38 @@ class Checks:
             if "rng" in arguments:
                 arguments["rng"] = Rng(seed)
             backend.calls.clear()
-            torch.manual_seed(seed)
+            seed_all(seed % 2**63)
             backend.seed(seed % 2**63)
             item.obj(**arguments)
+
+
+def _no_function(backend: Backend | None, exercise: str) -> str:
+    """What lies under the exercise's name where that can be no answer: plain data; empty otherwise."""
+    try:
+        value = backend.get(exercise) if backend else None
+    except Exception:
+        return ""
+    return "" if isinstance(value, Proxy) else f"{type(value).__name__}: {sketch(value)}"
+
+
+def seed_all(seed: int) -> None:
+    """Seed the generators that the learner's code may draw from, as the student's side does (see ``worker.py``)."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.default_generator.manual_seed(seed)
+
+
+def ending(item: pytest.Item | Any, outcome: Outcome, message: str = "") -> CheckResult:
+    """The result of a check."""
+    title = (item.function.__doc__ or item.name).strip().splitlines()[0].rstrip(".")
+    points, message = points_mark(item), shortened(message)
+    return CheckResult(name=item.name, title=title, points=points, outcome=outcome, message=message)
 
 
 def exercise_of(item: pytest.Item | Any) -> str:
     """The exercise that a check belongs to; empty for a test that is no check."""
     mark = item.get_closest_marker("exercise")
     return str(mark.args[0]) if mark and mark.args else ""
-
-
-def judge_failure(error: Exception, exercise: str, call: str) -> tuple[Outcome, str]:
-    """How a check that raised has ended, and what the learner is told."""
-    called = f"{'Called':<10}{call}\n" if call else ""
-    if isinstance(error, StudentGone):
-        return Outcome.FAILED, called + str(error)
-    trouble: Trouble | None = getattr(error, "trouble", None)
-    if trouble is not None:
-        if is_stub(trouble):
-            name = trouble.text.strip()
-            waits = name.isidentifier() and name not in ("", exercise)
-            return Outcome.NOT_ATTEMPTED, f"waits for `{name}`, which is not written yet" if waits else ""
-        return Outcome.FAILED, called + describe_trouble(trouble)
-    if isinstance(error, AssertionError):
-        message = str(error).strip()
-        if not message:
-            return Outcome.GRADER_ERROR, "the check failed without saying why"
-        return Outcome.FAILED, message if message.startswith("Called") else called + message
-    return Outcome.GRADER_ERROR, f"the check itself broke: {type(error).__name__}: {str(error)[:300]}"
-
-
-def is_stub(trouble: Trouble) -> bool:
-    """Whether an exception is that of a stub which nobody has filled in yet."""
-    text = trouble.text.strip()
-    bare = text == "" or text.isidentifier() or 'missing the required "forward" function' in text
-    return trouble.type == "NotImplementedError" and bare
-
-
-def describe_trouble(trouble: Trouble) -> str:
-    """An exception of the learner's code, in the lines of a failure."""
-    text = trouble.text.strip().splitlines() or [""]
-    lines = [f"{'Raised':<10}{trouble.type}: {text[0][:200]}"]
-    for function, line, code in trouble.rows[-2:]:
-        lines.append(f"{'At':<10}line {line} of {function}: {code[:120]}")
-    lines.append(f"{'Ask':<10}{_question(trouble, text[0])}")
-    return "\n".join(lines)
-
-
-def _question(trouble: Trouble, text: str) -> str:
-    if trouble.type == "NameError":
-        return "Is every name that this code uses defined, in a cell that has been run?"
-    if "positional argument" in text or "unexpected keyword" in text:
-        return "Do the parameters still have the names and the order that the stub gave them?"
-    if trouble.type == "AttributeError" and "NoneType" in text:
-        return "Which of your functions ends without `return`?"
-    if "size of tensor" in text or "shapes cannot be multiplied" in text or "must match" in text:
-        return "Which shapes meet in that line? Write them down next to each other."
-    if trouble.type == "NotImplementedError":
-        return "Which of the operations in that line does torch not offer for these inputs?"
-    return "What does that line do with an input of these shapes?"
-
-
-@contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Leave the process as it was: generators, warnings, output and environment."""
-    python, legacy, threads = random.getstate(), np.random.get_state(), torch.random.get_rng_state()
-    grad = torch.is_grad_enabled()
-    before = os.environ.get("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
-    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-    torch.set_grad_enabled(True)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        torch.set_grad_enabled(grad)
-        os.environ.pop("PYTEST_DISABLE_PLUGIN_AUTOLOAD", None)
-        if before is not None:
-            os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = before
-        random.setstate(python)
-        np.random.set_state(legacy)
-        torch.random.set_rng_state(threads)
 
 
 def run_checks(
@@ -268,10 +225,16 @@ def run_checks(
     An exercise for which no result came is a grader error, never a pass and never a zero.
     """
     plugin = Checks(door, exercise)
-    with _undisturbed():
+    with undisturbed(folder):
         pytest.main([str(folder), *_options(folder)], plugins=[plugin])
+    if plugin.interrupted:
+        raise KeyboardInterrupt
+    unread = "; ".join(plugin.problems)
+    for item in plugin.waiting.values():
+        message = unread or "it did not run: a fixture is missing or broken, or a mark leaves it out"
+        plugin.results.setdefault(exercise_of(item), []).append(ending(item, Outcome.GRADER_ERROR, message))
     wanted = {exercise: titles[exercise]} if exercise is not None else titles
-    problem = "; ".join(plugin.problems) or "no check of this exercise was run"
+    problem = unread or "no check of this exercise was run"
     broken = CheckResult(
         name="checks", title="the checks run", points=0, outcome=Outcome.GRADER_ERROR, message=problem
     )
@@ -287,7 +250,7 @@ def points_of(folder: Path) -> dict[str, float]:
     Raises CourseError where the checks cannot be read.
     """
     collector = _Collector()
-    with _undisturbed():
+    with undisturbed(folder):
         pytest.main([str(folder), "--collect-only", *_options(folder)], plugins=[collector])
     if collector.problems:
         raise CourseError(f"graders/{folder.name}: a check file cannot be read: {collector.problems[0]}")
@@ -307,12 +270,18 @@ class _Collector:
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:
-            self.problems.append(str(report.longrepr).strip().splitlines()[-1][:300])
+            self.problems.append(first_line(report))
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         for item in items:
             if exercise_of(item):
                 self.points[exercise_of(item)] = self.points.get(exercise_of(item), 0.0) + points_mark(item)
+
+
+def first_line(report: pytest.CollectReport) -> str:
+    """Why a check file could not be read, in one line."""
+    lines = str(report.longrepr).strip().splitlines() or ["nobody knows why"]
+    return f"{Path(report.nodeid).name}: {lines[-1].removeprefix('E').strip()[:300]}"
 
 
 def points_mark(item: pytest.Item) -> float:
@@ -324,4 +293,4 @@ def points_mark(item: pytest.Item) -> float:
 def _options(folder: Path) -> list[str]:
     quiet = [f"-pno:{name}" for name in _QUIET]
     plain = ["--import-mode=importlib", "--assert=plain", "--noconftest", "--capture=no", "--strict-markers"]
-    return [*plain, f"--rootdir={folder}", "-c", os.devnull, *quiet]
+    return [*plain, f"--rootdir={folder}", "-c", os.devnull, "-opython_files=test_*.py", *quiet]

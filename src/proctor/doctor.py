@@ -7,10 +7,10 @@ import shutil
 import sys
 from pathlib import Path
 
-import nbformat
 from rich.console import Console
 
 from proctor.course import CourseError, find_course
+from proctor.grade import released_notebook
 from proctor.learn import material_for
 from proctor.rebuild import repair
 from proctor.sandbox import Sandbox, SandboxError
@@ -51,5 +51,8 @@ def repair_notebook(path: Path) -> list[str]:
     """Rebuild a notebook from its release, with the learner's code in it; the old one is kept beside it."""
     if not path.exists():
         raise CourseError(f"{path} is missing; check the name, or get a new copy with `proctor start`")
-    release = nbformat.read(material_for(path).notebook, as_version=4)
-    return [*repair(path, release), f"{path.name} is whole again."]
+    material = material_for(path)
+    notes = repair(path, released_notebook(material), unit=material.unit)
+    return (
+        [*notes, f"{path.name} is whole again."] if notes else [f"{path.name} is whole; nothing was changed."]
+    )

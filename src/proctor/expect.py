@@ -9,56 +9,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
 
+from proctor.failures import trouble_of
 from proctor.remote import Proxy, sketch
+from proctor.slopes import gradient, gradient_reach, gradients, reaches
+from proctor.unmet import Unmet, array, dtype_name, fail, holds
+
+__all__ = [
+    "Unmet",
+    "array",
+    "close",
+    "equal",
+    "fail",
+    "gradient",
+    "gradient_reach",
+    "gradients",
+    "holds",
+    "parameters",
+    "raises",
+    "reaches",
+    "unchanged",
+]
 
 Array = torch.Tensor | np.ndarray
-
-
-class Unmet(AssertionError):
-    """An expectation that the learner's answer does not meet."""
-
-
-def fail(*, expected: str = "", got: str = "", ask: str = "", called: str = "") -> NoReturn:
-    """Fail with what was expected, what came back, and the next question."""
-    lines = [("Called", called), ("Expected", expected), ("Got", got), ("Ask", ask)]
-    raise Unmet("\n".join(f"{label:<10}{text}" for label, text in lines if text))
-
-
-def holds(condition: object, *, expected: str, got: str = "", ask: str = "") -> None:
-    """Expect a plain truth."""
-    if not condition:
-        fail(expected=expected, got=got, ask=ask)
-
-
-def array(
-    value: Any,
-    *,
-    shape: tuple[int, ...] | None = None,
-    dtype: Any = None,
-    kind: type | tuple[type, ...] = torch.Tensor,
-    what: str = "the output",
-    ask: str = "",
-) -> None:
-    """Expect a tensor (``kind=np.ndarray``: an array), and its shape and dtype where they are given."""
-    name = "a torch tensor" if kind is torch.Tensor else "a NumPy array"
-    if not isinstance(value, kind):
-        came = f"{type(value).__name__}: {sketch(value)}" if value is not None else "None"
-        ask = ask if value is not None else "Does every path through your code end in `return`?"
-        fail(expected=f"{what} as {name}" + (f" of shape {shape}" if shape else ""), got=came, ask=ask)
-    if isinstance(value, torch.Tensor) and (
-        value.layout is not torch.strided or value.device.type != "cpu" or value.is_quantized
-    ):
-        kind_of = f"layout {value.layout}, device {value.device}, dtype {_dtype(value.dtype)}"
-        fail(expected=f"{what} as an ordinary tensor", got=kind_of)
-    if shape is not None and tuple(value.shape) != tuple(shape):
-        fail(expected=f"{what} of shape {tuple(shape)}", got=f"shape {tuple(value.shape)}", ask=ask)
-    if dtype is not None and value.dtype != dtype:
-        fail(expected=f"{what} of dtype {_dtype(dtype)}", got=f"dtype {_dtype(value.dtype)}", ask=ask)
 
 
 def close(
@@ -78,23 +56,27 @@ def close(
     """
     kind = torch.Tensor if isinstance(expected, torch.Tensor) else np.ndarray
     mistakes = mistakes or {}
-    if isinstance(value, kind) and tuple(value.shape) != tuple(expected.shape):
+    _array_like(value, expected, kind, what, ask)
+    if tuple(value.shape) != tuple(expected.shape):
         _name_mistake(value, expected, mistakes, what, ask, atol, rtol)
     array(value, shape=tuple(expected.shape), kind=kind, what=what, ask=ask)
     got, want = _numbers(value), _numbers(expected)
-    off = ~np.isclose(got, want, atol=atol, rtol=rtol)
+    for letter, numbers in (("b", "no booleans"), ("c", "no complex ones")):
+        if got.dtype.kind == letter != want.dtype.kind:
+            came = f"dtype {dtype_name(value.dtype)}"
+            fail(expected=f"{what} of plain numbers, {numbers}", got=came, ask=ask)
+    off = ~_isclose(got, want, atol, rtol)
     if not off.any():
         return
     _name_mistake(value, expected, mistakes, what, ask, atol, rtol)
-    nans = int(np.isnan(got).sum())
+    nans = int(_isnan(got).sum())
     if nans:
         fail(
             expected=f"{what} without a NaN",
             got=f"{nans} of {got.size} entries are NaN",
             ask="Which step divides zero by zero, or takes minus infinity from itself?",
         )
-    index = tuple(int(i) for i in np.argwhere(off)[0])
-    fail(expected=_entry(what, index, want), got=_entry("", index, got) + _share(off), ask=ask)
+    _fail_at(off, want, got, what, ask)
 
 
 def equal(
@@ -108,28 +90,26 @@ def equal(
     """Expect exactly ``expected``: the same dtype, shape and entries (for masks, ids and counts)."""
     kind = torch.Tensor if isinstance(expected, torch.Tensor) else np.ndarray
     mistakes = mistakes or {}
-    if isinstance(value, kind) and value.dtype == expected.dtype:
+    _array_like(value, expected, kind, what, ask)
+    if value.dtype == expected.dtype:
         _name_mistake(value, expected, mistakes, what, ask, 0.0, 0.0)
     array(value, shape=tuple(expected.shape), dtype=expected.dtype, kind=kind, what=what, ask=ask)
-    off = _numbers(value) != _numbers(expected)
-    if off.any():
-        index = tuple(int(i) for i in np.argwhere(off)[0])
-        want, got = _numbers(expected), _numbers(value)
-        fail(expected=_entry(what, index, want), got=_entry("", index, got) + _share(off), ask=ask)
+    want, got = _numbers(expected), _numbers(value)
+    _fail_at(_differ(want, got), want, got, what, ask)
 
 
 def raises(kind: type[Exception], call: Callable[[], Any], *, when: str, ask: str = "") -> None:
-    """Expect ``call`` to raise an exception of ``kind``."""
+    """Expect ``call`` to raise an exception of ``kind``, in the learner's code; a stub's own does not count."""
     try:
         value = call()
-    except kind:
-        return
-    except NotImplementedError:
-        raise
     except Exception as error:
-        if not hasattr(error, "trouble"):
+        trouble = trouble_of(error)
+        unwritten = isinstance(error, NotImplementedError) and not issubclass(kind, NotImplementedError)
+        if trouble is None or unwritten:
             raise
-        got = f"{error.trouble.type}: {error.trouble.text[:120]}"
+        if isinstance(error, kind):
+            return
+        got = f"{trouble.type}: {' '.join(trouble.text.split())[:120]}"
     else:
         got = f"no error, but {sketch(value)}"
     fail(expected=f"a {kind.__name__} {when}", got=got, ask=ask)
@@ -141,11 +121,13 @@ def unchanged(**inputs: Array) -> Iterator[None]:
     before = {name: _numbers(value).copy() for name, value in inputs.items()}
     yield
     for name, old in before.items():
-        off = _numbers(inputs[name]) != old
-        if off.any():
+        new = _numbers(inputs[name])
+        off = _differ(new, old) if new.shape == old.shape else None
+        if off is None or off.any():
+            came = f"{int(off.sum())} of {off.size} entries overwritten" if off is not None else ""
             fail(
                 expected=f"`{name}` unchanged by the call",
-                got=f"{int(off.sum())} of {off.size} entries overwritten",
+                got=came or f"shape {new.shape}, which was {old.shape}",
                 ask="Which line works in place (`+=`, `/=`, `x[...] =`, a method that ends in `_`)?",
             )
 
@@ -157,143 +139,87 @@ def parameters(
     listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
     if not isinstance(module, Proxy):
         fail(expected=f"a layer with the parameters {listed}", got=sketch(module), ask=ask)
-    pairs = module.named_parameters()
-    found: dict[str, torch.Tensor] = {}
-    for pair in pairs if isinstance(pairs, (Proxy, list)) else ():
+    try:
+        pairs = module.named_parameters()
+    except AttributeError:
+        fail(expected="an nn.Module", got=sketch(module), ask="Does the class derive from nn.Module?")
+    found = {}
+    # A list that never ends is none: what is read of it suffices to see that it is another one.
+    for pair in islice(pairs, len(shapes) + 50) if isinstance(pairs, (Proxy, list)) else ():
         if isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[1], torch.Tensor):
             found[str(pair[0])] = pair[1]
-    if {name: tuple(value.shape) for name, value in found.items()} != dict(shapes):
+    frozen = [name for name, value in found.items() if not value.requires_grad]
+    wanted = {name: tuple(shape) for name, shape in shapes.items()}
+    if {name: tuple(value.shape) for name, value in found.items()} != wanted:
         got = ", ".join(f"{name} {tuple(value.shape)}" for name, value in found.items())
         fail(expected=f"the parameters {listed}", got=got or "no parameters", ask=ask)
+    if frozen:
+        fail(expected=f"`{frozen[0]}` that can be trained", got="a parameter without requires_grad", ask=ask)
     return found
 
 
-def gradient(out: torch.Tensor, x: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
-    """The gradient of the sum of ``weights * out`` with respect to the leaf ``x``; expects that there is one.
-
-    Gradients of the learner's parameters accumulate in their ``.grad``, as ``backward`` does.
-    """
-    array(out)
-    ask = "Is the result computed from the input by torch operations, without .data, .detach() or NumPy?"
-    x.grad, got = None, ""
-    if not out.is_floating_point() or not out.requires_grad:
-        got = f"dtype {_dtype(out.dtype)}" + ("" if out.requires_grad else ", cut off from the input")
-    else:
-        try:
-            out.backward(weights if weights is not None else torch.ones_like(out), retain_graph=True)
-        except RuntimeError as error:
-            if hasattr(error, "trouble"):
-                raise
-            got = str(error).splitlines()[0][:110]
-            ask = "Which line changes a tensor in place that is still needed?"
-        if not got and x.grad is None:
-            got = "no path from the input to the output"
-    if got:
-        fail(expected="an output that can be differentiated with respect to the input", got=got, ask=ask)
-    found, x.grad = x.grad, None
-    return found
-
-
-def gradients(function: Callable[..., Any], *, what: str = "the output", **inputs: torch.Tensor) -> None:
-    """Expect the gradient with respect to each named input (float64) to agree with finite differences."""
-    for name, value in inputs.items():
-
-        def answer(x: torch.Tensor, name: str = name) -> torch.Tensor:
-            out = function(**{**inputs, name: x})
-            array(out, dtype=x.dtype, what=what, ask="Does one of your lines fix the dtype of what it makes?")
-            return out
-
-        x = value.detach().clone().requires_grad_()
-        gradient(answer(x), x)
-        try:
-            torch.autograd.gradcheck(answer, [x], fast_mode=True, check_undefined_grad=False)
-        except RuntimeError as error:
-            if hasattr(error, "trouble"):
-                raise
-            fail(
-                expected=f"the gradient of {what} with respect to `{name}` that small changes of `{name}` show",
-                got="another gradient",
-                ask="Does every step stay on the graph, without .detach(), .data, .item() or torch.no_grad()?",
-            )
-
-
-def gradient_reach(function: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> torch.Tensor:
-    """Who can see whom: for a batch of sequences, which input positions each output position depends on.
-
-    ``function`` maps ``x`` (B, T, D) to (B, S, D'). Returns a bool tensor (B, S, B, T): whether any feature of
-    output [b, s] has a gradient with respect to any feature of input [c, t].
-    """
-    x = x.detach().clone().requires_grad_()
-    out = function(x)
-    array(out, what="the output")
-    if out.ndim != 3:
-        fail(expected="an output of three dimensions", got=f"shape {tuple(out.shape)}")
-    batch, length, _ = out.shape
-    reach = torch.zeros(batch, length, x.shape[0], x.shape[1], dtype=torch.bool)
-    # Random weights: the entries of a softmax sum to one, so that a plain sum would hide what it depends on.
-    weights = torch.randn(out.shape, generator=torch.Generator().manual_seed(0)).to(out.dtype)
-    for b in range(batch):
-        for s in range(length):
-            chosen = torch.zeros_like(weights)
-            chosen[b, s] = weights[b, s]
-            found = gradient(out, x, chosen)
-            reach[b, s] = (found != 0).any(-1) | found.isnan().any(-1)
-    return reach
-
-
-def reaches(function: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, allowed: torch.Tensor) -> None:
-    """Expect output [b, s] to depend on input [c, t] exactly where ``allowed`` (B, S, B, T) is True."""
-    reach = gradient_reach(function, x)
-    array(reach, shape=tuple(allowed.shape), dtype=torch.bool, what="the dependence of outputs on inputs")
-    for b, s, c, t in (reach & ~allowed).nonzero().tolist():
-        whose = "which the mask forbids" if b == c else "which belongs to another sequence"
-        fail(
-            expected=f"output [{b}, {s}] independent of x[{c}, {t}], {whose}",
-            got="a gradient that is not zero",
-            ask="Where do the two meet: in the mask, in the softmax, or in a sum over the wrong dimension?",
-        )
-    for b, s, c, t in (allowed & ~reach).nonzero().tolist():
-        fail(
-            expected=f"output [{b}, {s}] to depend on x[{c}, {t}], which it may attend to",
-            got="a gradient of exactly zero",
-            ask="Is the mask the right way round, and does every step stay on the graph?",
-        )
+def _array_like(value: Any, expected: Array, kind: type, what: str, ask: str) -> None:
+    """Expect numbers in an array, of whatever shape."""
+    if not isinstance(value, kind):
+        array(value, shape=tuple(expected.shape), kind=kind, what=what, ask=ask)
+    array(value, kind=kind, what=what, ask=ask)
+    if isinstance(value, np.ndarray) and value.dtype.kind not in "biufc":
+        fail(expected=f"{what} as an array of numbers", got=f"dtype {value.dtype}", ask=ask)
 
 
 def _name_mistake(
-    value: Any, expected: Array, mistakes: Any, what: str, ask: str, atol: float, rtol: float
+    value: Array, expected: Array, mistakes: Any, what: str, ask: str, atol: float, rtol: float
 ) -> None:
-    if value.shape == expected.shape and np.allclose(
-        _numbers(value), _numbers(expected), atol=atol, rtol=rtol
-    ):
+    got, want = _numbers(value), _numbers(expected)
+    if got.shape == want.shape and _isclose(got, want, atol, rtol).all():
         return
     for sentence, wrong in mistakes.items():
-        wrong = wrong() if callable(wrong) else wrong
-        if tuple(wrong.shape) != tuple(value.shape):
+        wrong = _numbers(wrong() if callable(wrong) else wrong)
+        if wrong.shape != got.shape:
             continue
-        one, two = _numbers(value), _numbers(wrong)
-        if np.allclose(one, two, atol=max(atol, 1e-6), rtol=max(rtol, 1e-5), equal_nan=True):
-            shape = "" if value.shape == expected.shape else f", of shape {tuple(expected.shape)}"
+        if (_isclose(got, wrong, max(atol, 1e-6), max(rtol, 1e-5)) | (_isnan(got) & _isnan(wrong))).all():
+            shape = "" if got.shape == want.shape else f", of shape {want.shape}"
             fail(expected=f"{what} that the docstring describes{shape}", got=sentence, ask=ask)
 
 
 def _numbers(value: Array) -> np.ndarray:
     if isinstance(value, np.ndarray):
-        return value.astype(np.float64) if value.dtype.kind == "f" else value
-    plain = value.detach().resolve_conj().resolve_neg()
-    return plain.to(torch.float64).numpy() if plain.is_floating_point() else plain.numpy()
+        plain = np.asarray(value)
+        return plain.astype(np.float64) if plain.dtype.kind == "f" else plain
+    tensor = value.detach().resolve_conj().resolve_neg()
+    if tensor.is_floating_point():
+        return tensor.to(torch.float64).numpy()
+    return (tensor.to(torch.complex128) if tensor.is_complex() else tensor).numpy()
 
 
-def _entry(what: str, index: tuple[int, ...], numbers: np.ndarray) -> str:
+def _isclose(one: np.ndarray, two: np.ndarray, atol: float, rtol: float) -> np.ndarray:
+    one, two = (n.astype(np.uint8) if n.dtype.kind == "b" else n for n in (one, two))
+    with np.errstate(all="ignore"):
+        return np.asarray(np.isclose(one, two, atol=atol, rtol=rtol))
+
+
+def _isnan(numbers: np.ndarray) -> np.ndarray:
+    return np.isnan(numbers) if numbers.dtype.kind in "fc" else np.zeros(numbers.shape, bool)
+
+
+def _differ(one: np.ndarray, two: np.ndarray) -> np.ndarray:
+    return np.asarray(one != two) & ~(_isnan(one) & _isnan(two))
+
+
+def _fail_at(off: np.ndarray, want: np.ndarray, got: np.ndarray, what: str, ask: str) -> None:
+    if not off.any():
+        return
+    index = tuple(int(i) for i in np.argwhere(off)[0])
     place = "[" + ", ".join(map(str, index)) + "]" if index else ""
-    number = numbers[index].item()
-    text = f"{number:.4g}" if isinstance(number, (float, complex)) else str(number)
-    return f"{what}{place} = {text}" if what else f"{text}" + (f" at {place}" if place else "")
+    one, two = _told_apart(want[index].item(), got[index].item())
+    share = f"; {int(off.sum())} of {off.size} entries differ" if off.size > 1 else ""
+    fail(expected=f"{what}{place} = {one}", got=two + (f" at {place}" if place else "") + share, ask=ask)
 
 
-def _share(off: np.ndarray) -> str:
-    return f"; {int(off.sum())} of {off.size} entries differ" if off.size > 1 else ""
-
-
-def _dtype(dtype: Any) -> str:
-    return str(dtype).removeprefix("torch.")
+def _told_apart(one: complex, two: complex) -> tuple[str, str]:
+    """Two numbers in as few digits as show that they differ."""
+    for digits in (4, 6, 9, 17):
+        texts = tuple(f"{n:.{digits}g}" if isinstance(n, (float, complex)) else str(n) for n in (one, two))
+        if texts[0] != texts[1]:
+            break
+    return texts

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import os
 import secrets
+import tempfile
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +38,22 @@ class Material:
     forbidden: dict[str, tuple[str, ...]]
     allowed: dict[str, str]
     preload: tuple[str, ...] = ()
+    private: bool = True  # whether the checks at hand are all there are, with those that a release leaves out
 
 
 def course_material(course: Course, unit: Unit) -> Material:
     """The material of a course: the checks with their private ones. Raises CourseError."""
     exercises = course.exercises(unit)
+    if not course.release(unit).is_file():
+        raise CourseError(
+            f"{unit.name} is not released yet; `proctor release {unit.name}` makes the exercise"
+        )
     release = read_release(course.release(unit).parent)
+    if odd := sorted({exercise.name for exercise in release.exercises} ^ set(exercises)):
+        raise CourseError(
+            f"exercises/{unit.name} and graders/{unit.name} do not have the same exercises "
+            f"(`{odd[0]}` is in one of them); run `proctor release {unit.name}`"
+        )
     return Material(
         unit=unit.name,
         checks=course.graders(unit),
@@ -64,7 +77,23 @@ def released_material(folder: Path) -> Material:
         points={exercise.name: exercise.points for exercise in release.exercises},
         forbidden={exercise.name: exercise.forbidden for exercise in release.exercises},
         allowed={exercise.name: exercise.allowed for exercise in release.exercises},
+        private=False,
     )
+
+
+def released_notebook(material: Material) -> nbformat.NotebookNode:
+    """The notebook as it was released. Raises CourseError."""
+    shown = f"exercises/{material.unit}/{material.notebook.name}"
+    try:
+        return nbformat.read(material.notebook, as_version=4)
+    except FileNotFoundError as error:
+        raise CourseError(
+            f"{shown} is missing; `proctor release` or `proctor start` brings it back"
+        ) from error
+    except Exception as error:
+        raise CourseError(
+            f"{shown} is damaged; `proctor release` or `proctor start` brings a whole one"
+        ) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,23 +108,24 @@ def course_key(root: Path) -> bytes:
     """The secret that the inputs of grading derive from; made on first use, for the teacher's eyes only."""
     path = root / ".proctor" / "course.key"
     path.parent.mkdir(mode=0o700, exist_ok=True)
-    fresh = path.with_name(f"course.key.{os.getpid()}")
     if not path.exists():
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        descriptor, fresh = tempfile.mkstemp(
+            dir=path.parent, prefix="course.key."
+        )  # readable for nobody else
         with os.fdopen(descriptor, "w") as file:
             file.write(secrets.token_hex(32))
-        try:
+        with suppress(FileExistsError):
             os.link(fresh, path)  # the first of several that start at once wins
-        except FileExistsError:
-            pass
-        finally:
-            fresh.unlink()
-    key = path.read_text().strip()
-    if len(key) != 64:
+        Path(fresh).unlink()
+    try:
+        key = bytes.fromhex(path.read_text(encoding="ascii"))
+    except ValueError:
+        key = b""
+    if len(key) != 32:
         raise CourseError(
             f"{path.name} in .proctor is damaged; put back a copy of it, or remove it to begin anew"
         )
-    return bytes.fromhex(key)
+    return key
 
 
 def grade_notebook(
@@ -111,9 +141,9 @@ def grade_notebook(
 
     A notebook that cannot be read is a matter for a person: every exercise is a grader error, none a zero.
     """
+    release = released_notebook(material)
     try:
-        release = nbformat.read(material.notebook, as_version=4)
-        rebuilt = rebuild(release, read_untrusted(path))
+        rebuilt = rebuild(release, read_untrusted(path), unit=material.unit)
     except NotebookError as error:
         return Graded(verdict=unreadable(material, str(error)))
     return grade_cells(
@@ -154,6 +184,7 @@ def grade_cells(
 
     sources = [source for _, source in cells]
 
+    @cache  # every check asks, and the answer is the same
     def shortcut(name: str) -> str:
         return find_shortcut(sources, name, material.forbidden.get(name, ()), material.allowed.get(name, ""))
 
@@ -171,10 +202,11 @@ def grade_cells(
 
 def _hold_to_points(result: ExerciseResult, material: Material) -> ExerciseResult:
     """The result itself, if it speaks of the points that the exercise is worth; otherwise a grader error."""
-    points = material.points.get(result.name)
-    if points is None or result.max_score == points:
+    points = material.points.get(result.name, 0.0)
+    if result.max_score == points or not material.private:
         return result
-    message = f"its checks came to {result.max_score:g} points, but the exercise is worth {points:g}"
+    message = f"its checks came to {result.max_score:g} points, but the exercise is worth {points:g}; "
+    message += f"run `proctor release {material.unit}`"
     told = next(
         (c.message for c in result.checks if c.outcome is Outcome.GRADER_ERROR and c.message), message
     )
@@ -195,6 +227,7 @@ def _broken(name: str, title: str, points: float, message: str) -> ExerciseResul
 def unreadable(material: Material, problem: str) -> Verdict:
     """The verdict where nothing could be graded: a person must look."""
     exercises = tuple(
-        _broken(name, title, material.points[name], problem) for name, title in material.titles.items()
+        _broken(name, title, material.points.get(name, 0.0), problem)
+        for name, title in material.titles.items()
     )
     return Verdict(unit=material.unit, exercises=exercises, problem=problem)

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -14,11 +15,18 @@ from rich.markup import escape
 from rich.table import Table
 
 from proctor.course import Course, CourseError, Unit, find_course, read_release
-from proctor.grade import Material, course_material, grade_notebook, released_material
+from proctor.grade import (
+    Material,
+    course_material,
+    grade_notebook,
+    released_material,
+    released_notebook,
+)
 from proctor.learner import next_hints
 from proctor.report import points
 from proctor.results import Outcome, Verdict
 from proctor.sandbox import Sandbox
+from proctor.tables import unknown
 
 
 def start_unit(course: Course, unit: Unit) -> tuple[bool, Path]:
@@ -27,20 +35,21 @@ def start_unit(course: Course, unit: Unit) -> tuple[bool, Path]:
     if work.parent.exists():
         return False, work
     release = course.release(unit).parent
-    if not release.exists():
-        raise CourseError(
-            f"{unit.name} is not released yet; `proctor release {unit.name}` makes the exercise"
-        )
+    released_notebook(course_material(course, unit))  # a course that is not whole is told now
     work.parent.parent.mkdir(exist_ok=True)
     half = work.parent.with_name(f".{unit.name}.{os.getpid()}")
-    shutil.copytree(release, half, ignore=shutil.ignore_patterns("__pycache__", ".*"))
-    half.rename(work.parent)
+    try:
+        shutil.copytree(release, half, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+        half.rename(work.parent)
+    finally:
+        shutil.rmtree(half, ignore_errors=True)
     return True, work
 
 
 def reset_unit(course: Course, unit: Unit) -> tuple[Path, Path | None]:
     """Put a fresh copy into my-work/; returns the notebook, and where the old folder went, if there was one."""
     folder = course.work(unit).parent
+    released_notebook(course_material(course, unit))  # what cannot be put there is told before anything moves
     kept = None
     if folder.exists():
         kept = folder.with_name(f"{unit.name}.{time.strftime('%Y-%m-%d-%H%M%S')}")
@@ -59,9 +68,7 @@ def check_notebook(path: Path, exercise: str | None = None) -> Verdict:
     read_untrusted(path)  # what cannot be read is told before anything starts
     material = material_for(path)
     if exercise is not None and exercise not in material.titles:
-        raise CourseError(
-            f"unit {material.unit} has no exercise {exercise!r}; it has {', '.join(material.titles)}"
-        )
+        raise unknown(f"unit {material.unit} has no exercise", exercise, list(material.titles))
     with Sandbox(preload=material.preload) as sandbox:
         verdict = grade_notebook(material, path, sandbox, exercise=exercise).verdict
     if verdict.problem:
@@ -88,7 +95,11 @@ def hints_for(course: Course, unit: Unit, exercise: str) -> list[str]:
     """The hints seen so far and the next one; the ladder is remembered in the learner's folder."""
     work = course.work(unit).parent
     release = read_release(course.release(unit).parent)
-    return next_hints(release, exercise, work if work.is_dir() else course.root / ".proctor")
+    if not work.is_dir():
+        work = course.root / ".proctor" / "hints" / unit.name
+        with suppress(OSError):  # then it is forgotten how far one has climbed, and no more
+            work.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return next_hints(release, exercise, work)
 
 
 def show_progress(course: Course, console: Console) -> None:
@@ -102,16 +113,8 @@ def show_progress(course: Course, console: Console) -> None:
         if units:
             table.add_row("", f"[bold]{escape(part)}[/bold]", "", "")
         for unit in units:
-            work = course.work(unit)
-            verdict = check_notebook(work) if work.is_file() else None
-            material = course_material(course, unit)
-            most = sum(material.points.values())
-            score = verdict.score if verdict else 0.0
+            state, shown, score, most = _standing(course, unit)
             earned, at_stake = earned + score, at_stake + most
-            marks = {Outcome.PASSED: "✓", Outcome.NOT_ATTEMPTED: "○"}
-            exercises = verdict.exercises if verdict else ()
-            shown = " ".join(marks.get(result.outcome, "◐") for result in exercises) or "not started"
-            state = "✓" if verdict and score == most else "◐" if score else "○"
             table.add_row(
                 state, f"{unit.name}  {escape(unit.title)}", shown, f"{points(score)} of {points(most)}"
             )
@@ -119,6 +122,25 @@ def show_progress(course: Course, console: Console) -> None:
     console.print(
         f"✓ done  ◐ begun  ○ untouched      {points(earned)} of {points(at_stake)} points", markup=False
     )
+
+
+def _standing(course: Course, unit: Unit) -> tuple[str, str, float, float]:
+    """A unit on the map: its mark, that of its exercises, points earned and at stake."""
+    from proctor.notebook import NotebookError
+
+    if not course.release(unit).is_file():
+        return "○", "not released", 0.0, 0.0
+    most = sum(course_material(course, unit).points.values())
+    work = course.work(unit)
+    if not work.is_file():
+        return "○", "not started", 0.0, most
+    try:
+        verdict = check_notebook(work)
+    except (CourseError, NotebookError) as error:  # one damaged notebook does not hide the others
+        return "!", escape(str(error)), 0.0, most
+    marks = {Outcome.PASSED: "✓", Outcome.NOT_ATTEMPTED: "○"}
+    shown = " ".join(marks.get(result.outcome, "◐") for result in verdict.exercises)
+    return "✓" if verdict.passed else "◐" if verdict.score else "○", shown, verdict.score, most
 
 
 def open_lab(course: Course) -> None:
@@ -129,10 +151,17 @@ def open_lab(course: Course) -> None:
     arguments = [
         f"--ServerApp.root_dir={course.root}",
         f"--LabApp.default_url=/lab/tree/lessons/{first.name}.ipynb",
-        "--LabApp.news_url=",
     ]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         arguments.append("--allow-root")
-    environment = {**os.environ, "PATH": str(Path(sys.executable).parent) + os.pathsep + os.environ["PATH"]}
+    # Our settings switch Jupyter's announcements off: they look on the network, and open with a question about news.
+    ours = {"PATH": Path(sys.executable).parent, "JUPYTER_CONFIG_PATH": Path(__file__).parent / "jupyter"}
+    first_ours = {name: os.pathsep.join(filter(None, (str(p), os.environ.get(name)))) for name, p in ours.items()}
+    environment = {**os.environ, **first_ours}
     command = [sys.executable, "-m", "jupyterlab", *arguments]
-    raise SystemExit(subprocess.call(command, env=environment, cwd=course.root))
+    with subprocess.Popen(command, env=environment, cwd=course.root) as server:
+        while True:
+            with suppress(
+                KeyboardInterrupt
+            ):  # Ctrl-C is the server's to answer: it asks, and ends its kernels
+                raise SystemExit(server.wait())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,43 @@ class Score(float):
         return self.html or None
 
 
+class NotChecked(CourseError):
+    """Why nothing could be checked; a notebook shows the sentence, and no traceback."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [str(self)]
+
+
 def check(exercise: str) -> Score:
     """Check one exercise of this notebook, show its rubric, and return the points earned.
 
     Raises CourseError where there is no such exercise, or no checks lie beside the notebook.
     """
+    try:
+        return _check(_name(exercise))
+    except CourseError as error:
+        raise NotChecked(str(error)) from None
+
+
+def hint(exercise: str) -> None:
+    """Show one more hint for an exercise: a question, then the tool, then the way in pseudocode.
+
+    Raises CourseError where there is no such exercise, or no hints lie beside the notebook.
+    """
+    try:
+        folder = release_folder()
+        lines = next_hints(read_release(folder), _name(exercise), folder)
+    except CourseError as error:
+        raise NotChecked(str(error)) from None
+    print("\n".join(lines))
+
+
+def _name(exercise: Any) -> str:
+    """The name of an exercise, also where the answer itself was given: ``check(causal_mask)``."""
+    return exercise if isinstance(exercise, str) else str(getattr(exercise, "__name__", exercise))
+
+
+def _check(exercise: str) -> Score:
     if os.environ.get("PROCTOR_GRADING"):
         return Score(0.0)  # in grading the scoring happens elsewhere, and not on this one's word
     from proctor.checks import Door, run_checks
@@ -35,7 +68,7 @@ def check(exercise: str) -> Score:
 
     namespace, history = _notebook()
     folder = release_folder()
-    read_release(folder).exercise(exercise)  # an unknown name is told before anything runs
+    read_release(folder).exercise(exercise)  # raises CourseError before anything runs
     material = released_material(folder)
 
     def shortcut(name: str) -> str:
@@ -53,32 +86,23 @@ def check(exercise: str) -> Score:
     return score
 
 
-def hint(exercise: str) -> None:
-    """Show one more hint for an exercise: a question, then the tool, then the way in pseudocode."""
-    folder = release_folder()
-    unit = read_release(folder)
-    for line in next_hints(unit, exercise, folder):
-        print(line)
-
-
 def next_hints(unit: ReleasedUnit, exercise: str, folder: Path) -> list[str]:
     """The hints seen so far and one more; how far somebody has climbed is kept in the folder of the exercise."""
     hints = unit.exercise(exercise).hints
     path = folder / ".hints.json"
     try:
-        climbed = json.loads(path.read_text())
-        rung = int(climbed.get(exercise, 0))
-    except (OSError, ValueError, TypeError, AttributeError):
-        climbed, rung = {}, 0
-    rung = max(0, min(rung + 1, len(hints)))
-    if not isinstance(climbed, dict):
+        climbed = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         climbed = {}
+    climbed = {k: n for k, n in climbed.items() if type(n) is int} if isinstance(climbed, dict) else {}
+    climbed[exercise] = rung = min(max(0, climbed.get(exercise, 0)) + 1, len(hints))
     new = path.with_name(f".hints.{os.getpid()}")
     try:
-        new.write_text(json.dumps({**climbed, exercise: rung}))
+        new.write_text(json.dumps(climbed), encoding="utf-8")
         new.replace(path)
-    except OSError:
-        pass  # a folder that cannot be written to forgets how far one has climbed, and no more
+    except OSError:  # a folder that cannot be written to forgets how far one has climbed, and no more
+        with suppress(OSError):
+            new.unlink()
     lines = [f"Hint {i} of {len(hints)}: {text}" for i, text in enumerate(hints[:rung], 1)]
     return lines or [f"There is no hint for {exercise}."]
 
@@ -110,10 +134,10 @@ def _notebook() -> tuple[dict[str, Any], list[str]]:
     except ImportError:
         shell = None
     if shell is not None:
-        return shell.user_ns, [str(source) for source in shell.user_ns.get("In", [])]
+        return shell.user_ns, [str(source) for source in shell.history_manager.input_hist_parsed]
     main = vars(sys.modules["__main__"])
     path = Path(str(main.get("__file__", "")))
-    return main, [path.read_text()] if path.is_file() else []
+    return main, [path.read_text(encoding="utf-8", errors="replace")] if path.is_file() else []
 
 
 def _shows_html() -> bool:

@@ -2,16 +2,12 @@
 
 Both sides speak the same language and differ in what they answer. The student's side answers everything about
 its own namespace (``worker.py``); the trusted side answers nothing but calls of the plain functions that a
-check has passed in. While a side waits for a reply it serves the other's requests, so a call may call back.
+check has passed in, and for their gradients. While a side waits for a reply it serves the other's requests, so
+a call may call back.
 """
 
 from __future__ import annotations
 
-import builtins
-import linecache
-import os
-import time
-import traceback
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,66 +17,21 @@ import numpy as np
 import torch
 from torch.autograd.function import once_differentiable
 
-from proctor.values import Decoder, Encoder
-from proctor.wire import Connection, WireError
+from proctor.trouble import StudentGone, Trouble, as_data, as_exception, describe, from_data, is_cell
+from proctor.values import Decoder, Encoder, raw_bytes
+from proctor.wire import Connection, WireClosed, WireError, WireTimeout
 
-MAX_TEXT = 4_000  # characters of an exception's text that are kept
-MAX_NESTED = 20_000  # requests that one request may cause on the other side
+__all__ = ["Peer", "StudentGone", "Trouble", "as_exception", "describe", "is_cell"]
 
-
-@dataclass(frozen=True, slots=True)
-class Trouble:
-    """An exception of the student's code, as plain text.
-
-    ``rows`` are the frames in the student's own cells, outermost first: (function, line number, line).
-    """
-
-    type: str
-    text: str
-    rows: tuple[tuple[str, int, str], ...] = ()
-    mro: tuple[str, ...] = ()
+MAX_REPLIES = 20_000  # requests of the other side that are served within one of this side's
+MAX_NESTED = (
+    20  # requests of this side that are under way at once, each from within a callback of the one before
+)
+MAX_TAPES = 10_000  # calls whose graphs are kept for gradients to come
 
 
-class StudentGone(Exception):
-    """The student's process has ended, or was ended. The text is a sentence for the learner."""
-
-
-def as_exception(trouble: Trouble) -> Exception:
-    """The nearest built-in exception, so that ``pytest.raises(ValueError)`` reads the same at every door."""
-    for name in trouble.mro:
-        kind = getattr(builtins, name, None)
-        if isinstance(kind, type) and issubclass(kind, Exception):
-            try:
-                error = kind(trouble.text)
-            except Exception:  # noqa: S112 - UnicodeDecodeError and its like want more arguments
-                continue
-            break
-    else:
-        error = RuntimeError(f"{trouble.type}: {trouble.text}")
-    error.trouble = trouble
-    return error
-
-
-def describe(error: BaseException) -> Trouble:
-    """An exception as plain text, with the frames that lie in the learner's own cells."""
-    rows = []
-    for frame in traceback.extract_tb(error.__traceback__):
-        if is_cell(frame.filename):
-            line = (frame.line or linecache.getline(frame.filename, frame.lineno or 0)).strip()
-            rows.append((frame.name, frame.lineno or 0, line))
-    if isinstance(error, SyntaxError) and error.lineno is not None:
-        rows.append(("cell", error.lineno, (error.text or "").strip()))
-    mro = tuple(kind.__name__ for kind in type(error).__mro__)
-    try:
-        text = str(error)
-    except Exception:
-        text = "(its text could not be read)"
-    return Trouble(type(error).__name__, text, tuple(rows), mro)
-
-
-def is_cell(filename: str) -> bool:
-    """Whether a traceback's file is a notebook cell."""
-    return filename.startswith("<ipython-input-") or f"{os.sep}ipykernel_" in filename
+def _at_any_time(exchange: Callable[[float | None], Any]) -> Any:
+    return exchange(None)
 
 
 @dataclass(slots=True)
@@ -88,163 +39,209 @@ class Peer:
     """Sends requests and answers those of the other side.
 
     ``answer`` maps an operation's name to a function of its decoded content; ``export`` and ``resolve`` turn
-    what is no plain data into a tag and back.
+    what is no plain data into a tag and back. What an answer raises goes to the other side, if it is
+    ``caught``. ``within`` runs an exchange that nobody has asked for by name, one of gradients, in its time.
     """
 
     connection: Connection
     answer: dict[str, Callable[[dict[str, Any]], Any]]
     export: Callable[[Any], dict[str, Any]]
     resolve: Callable[[str, Any], Any]
-    tape: dict[int, tuple[list[Any], list[Any]]] = field(default_factory=dict)
+    caught: type[BaseException] = Exception
+    within: Callable[[Callable[[float | None], Any]], Any] = _at_any_time
+    tape: dict[int, tuple[list[Any], list[Any], int]] = field(default_factory=dict)
     dropped: list[int] = field(default_factory=list)
     _serial: int = 0
+    _nested: int = 0
 
     def request(self, op: str, content: dict[str, Any], deadline: float | None = None) -> Any:
         """Ask the other side; return its answer.
 
-        Raises the other side's exception as the nearest built-in one, WireError, WireClosed, WireTimeout.
+        Raises the other side's exception as the nearest built-in one, WireError, WireClosed, WireTimeout, and
+        TypeError for what cannot be sent.
         """
+        if self._nested >= MAX_NESTED:
+            raise RecursionError(f"calls that call back more than {MAX_NESTED} deep")
+        dropped = self.dropped[:]
         encoder = Encoder(self.export, self.connection.limits)
-        tree = encoder.encode(content)
-        dropped, self.dropped = self.dropped, []
-        header = {"op": op, "content": tree, "grad": torch.is_grad_enabled(), "dropped": dropped}
-        self.connection.send(header, encoder.buffers, deadline)
-        for _ in range(MAX_NESTED):
-            header, buffers = self.connection.receive(deadline)
-            if "op" not in header:
-                return self._take(header, buffers, encoder.arrays, deadline)
-            self.reply(header, buffers, deadline)
-        raise WireError(f"one call called back more than {MAX_NESTED} times")
+        try:
+            header = {"op": op, "content": encoder.encode(content), "grad": torch.is_grad_enabled()}
+            self.connection.send({**header, "dropped": dropped}, encoder.buffers, deadline)
+        except WireError as error:  # a fault of this side, not of the other
+            raise TypeError(str(error)) from None
+        del self.dropped[: len(dropped)]
+        self._nested += 1
+        try:
+            for _ in range(MAX_REPLIES):
+                header, buffers = self.connection.receive(deadline)
+                if "op" not in header:
+                    return self._take(header, buffers, encoder.arrays)
+                self.reply(header, buffers, deadline)
+        finally:
+            self._nested -= 1
+        raise WireError(f"one call called back more than {MAX_REPLIES} times")
 
     def reply(self, header: dict[str, Any], buffers: list[bytes], deadline: float | None = None) -> None:
         """Answer one request of the other side."""
-        decoder = Decoder(buffers, self.resolve, self.connection.limits)
         encoder = Encoder(self.export, self.connection.limits)
         try:
-            out = self._compute(header, decoder, encoder)
-        except Exception as error:
-            encoder = Encoder(None, self.connection.limits)
-            trouble = describe(error)
-            out = {
-                "error": [
-                    trouble.type[:200],
-                    trouble.text[:MAX_TEXT],
-                    [[name[:200], line, code[:200]] for name, line, code in trouble.rows[-5:]],
-                    list(trouble.mro[:20]),
-                ]
-            }
-        self.connection.send(out, encoder.buffers, deadline)
+            out = self._compute(header, Decoder(buffers, self.resolve, self.connection.limits), encoder)
+            self.connection.send(out, encoder.buffers, deadline)
+        except (WireClosed, WireTimeout, StudentGone):
+            raise  # the conversation is over: there is nobody left to tell
+        except self.caught as error:
+            self.connection.send({"error": as_data(describe(error))}, [], deadline)
 
     def _compute(self, header: dict[str, Any], decoder: Decoder, encoder: Encoder) -> dict[str, Any]:
-        operation = self.answer.get(header.get("op"))
+        operation = self.answer.get(header["op"])
         if operation is None:
             raise WireError("an operation that does not exist")
         for serial in header.get("dropped", ()):
             self.tape.pop(serial, None)
         content = decoder.decode(header.get("content"))
-        inputs = [decoder.arrays[i].requires_grad_() for i in decoder.graph]
-        inputs += [a for a in decoder.arrays if isinstance(a, torch.Tensor) and a.requires_grad and a.is_leaf]
-        inputs = list({id(tensor): tensor for tensor in inputs}.values())
+        inputs: list[torch.Tensor] = []
+        copies: dict[int, torch.Tensor] = {}
+        with torch.enable_grad():
+            for index in decoder.graph:
+                # No leaf on the other side, so none here, where code may change it in place: a copy of a leaf.
+                leaf = decoder.arrays[index].requires_grad_()
+                decoder.arrays[index] = copies[id(leaf)] = leaf.clone()
+                inputs.append(leaf)
+        content = _replace(content, copies)
+        leaves = [a for a in decoder.arrays if isinstance(a, torch.Tensor) and a.requires_grad and a.is_leaf]
         before = [_copy(array) for array in decoder.arrays]
         with torch.set_grad_enabled(header.get("grad") is True):
             value = operation(content)
             if torch.is_grad_enabled():
                 # An input that is handed back as it came is an output of the identity, and no new leaf.
-                value = _replace(value, {id(tensor): tensor.view_as(tensor) for tensor in inputs})
-        tree = encoder.encode(value)
-        out: dict[str, Any] = {"value": tree}
-        outputs = [
-            a for a in encoder.arrays if isinstance(a, torch.Tensor) and a.requires_grad and not a.is_leaf
-        ]
-        if outputs and header["op"] == "invoke":
-            self._serial += 1
-            self.tape[self._serial] = (inputs, outputs)
-            out["tape"] = self._serial
-        changed = [
-            [i, encoder.encode(array if isinstance(array, np.ndarray) else array.detach())]
-            for i, (array, old) in enumerate(zip(decoder.arrays, before, strict=True))
-            if not _same(array, old)
-        ]
-        if changed:
-            out["changed"] = changed
-        return out
+                value = _replace(value, {id(leaf): leaf.view_as(leaf) for leaf in leaves})
+        out: dict[str, Any] = {"value": encoder.encode(value)}
+        made = (a for a in encoder.arrays if isinstance(a, torch.Tensor))
+        outputs = [a for a in made if a.requires_grad and not a.is_leaf]
+        if outputs:
+            out["tape"] = self._record(inputs + leaves, outputs)
+        changed = []
+        for index, (array, old) in enumerate(zip(decoder.arrays, before, strict=True)):
+            if not _same(array, old):
+                if not _fits(old, array):
+                    raise ValueError("an argument was resized in place; make a new array instead")
+                changed.append([index, encoder.encode(_plain(array))])
+        return {**out, "changed": changed} if changed else out
+
+    def _record(self, inputs: list[torch.Tensor], outputs: list[torch.Tensor]) -> int:
+        # The other side says when it no longer needs a graph; what it may keep alive here has a limit all the same.
+        self._serial += 1
+        self.tape[self._serial] = (inputs, outputs, sum(tensor.nbytes for tensor in inputs + outputs))
+        most = self.connection.limits.buffers
+        while len(self.tape) > 1 and (
+            len(self.tape) > MAX_TAPES or sum(size for *_, size in self.tape.values()) > most
+        ):
+            del self.tape[next(iter(self.tape))]
+        return self._serial
 
     def vjp(self, content: dict[str, Any]) -> list[torch.Tensor | None]:
         """Vector-Jacobian product of an earlier call: gradients of its outputs in, of its inputs out.
 
-        Gradients of parameters accumulate in ``.grad`` on this side, as ``backward`` does.
+        With ``accumulate`` (the other side runs ``backward``, not ``torch.autograd.grad``) the gradients of
+        parameters accumulate in ``.grad`` on this side.
         """
-        inputs, outputs = self.tape[content["tape"]]
+        if content["tape"] not in self.tape:
+            raise RuntimeError("the graph of this call is no longer kept")
+        inputs, outputs, _ = self.tape[content["tape"]]
         pairs = [(o, g) for o, g in zip(outputs, content["gradients"], strict=True) if g is not None]
-        for tensor in inputs:
-            tensor.grad = None
+        if not pairs or not (inputs or content["accumulate"]):
+            return [None] * len(inputs)
+        roots, gradients = [o for o, _ in pairs], [g for _, g in pairs]
         with torch.enable_grad():
-            torch.autograd.backward([o for o, _ in pairs], [g for _, g in pairs], retain_graph=True)
-        gradients = [tensor.grad for tensor in inputs]
+            if not content["accumulate"]:
+                return list(
+                    torch.autograd.grad(roots, inputs, gradients, retain_graph=True, allow_unused=True)
+                )
+            for tensor in inputs:
+                tensor.grad = None
+            torch.autograd.backward(roots, gradients, retain_graph=True)
+        found = [tensor.grad for tensor in inputs]
         for tensor in inputs:
             tensor.grad = None
-        return gradients
+        return found
 
-    def _take(
-        self, header: dict[str, Any], buffers: list[bytes], sent: list[Any], deadline: float | None
-    ) -> Any:
+    def _take(self, header: dict[str, Any], buffers: list[bytes], sent: list[Any]) -> Any:
         if "error" in header:
-            raise as_exception(_trouble(header["error"]))
+            raise as_exception(from_data(header["error"]))
         if "value" not in header:
             raise WireError("an answer without a value")
         decoder = Decoder(buffers, self.resolve, self.connection.limits)
         value = decoder.decode(header["value"])
-        graph, made = list(decoder.graph), list(decoder.arrays)
-        self._take_over_changes(header.get("changed", ()), decoder, sent)
-        if "tape" in header and torch.is_grad_enabled():
-            return self._link(value, header["tape"], [made[i] for i in graph], sent, deadline)
-        return value
-
-    def _take_over_changes(self, changed: Any, decoder: Decoder, sent: list[Any]) -> None:
-        # What the callee changed in place changes here too, as it would without a wire.
-        try:
-            for index, tree in changed:
-                array, new = sent[index], decoder.decode(tree)
-                if isinstance(array, np.ndarray):
-                    array[...] = new
-                else:
-                    with torch.no_grad():
-                        array.detach().copy_(new)
-        except (TypeError, ValueError, IndexError, RuntimeError) as error:
-            raise WireError(f"a malformed change: {error}") from error
-
-    def _link(
-        self, value: Any, tape: Any, outputs: list[Any], sent: list[Any], deadline: float | None
-    ) -> Any:
-        if not isinstance(tape, int):
+        outputs = [decoder.arrays[index] for index in decoder.graph]
+        self._take_over(header.get("changed", []), decoder, sent)
+        tape = header.get("tape")
+        if tape is None:
+            return value
+        if not isinstance(tape, int) or not outputs or not all(map(_differentiable, outputs)):
             raise WireError("a malformed tape")
+        if not torch.is_grad_enabled():
+            self.dropped.append(tape)
+            return value
+        return self._link(value, tape, outputs, sent)
+
+    def _take_over(self, changed: Any, decoder: Decoder, sent: list[Any]) -> None:
+        # What the callee changed in place changes here too, as it would without a wire.
+        for change in changed if isinstance(changed, list) else [changed]:
+            match change:
+                case [int(index), tree] if 0 <= index < len(sent):
+                    array, new = sent[index], decoder.decode(tree)
+                case _:
+                    raise WireError("a malformed change")
+            if not _fits(array, new):
+                raise WireError("a change that does not fit")
+            try:
+                with torch.no_grad():
+                    if isinstance(array, np.ndarray):
+                        array[...] = new
+                    elif array.shape == new.shape:
+                        array.detach().copy_(new)
+                    else:  # by `unsqueeze_` or its like
+                        array.data = new
+            except (ValueError, RuntimeError) as error:  # a read-only array, an expanded tensor
+                raise as_exception(describe(error)) from None
+
+    def _link(self, value: Any, tape: int, outputs: list[torch.Tensor], sent: list[Any]) -> Any:
         # The order of `inputs` is that of `_compute` on the other side: graph tensors first, then leaves.
-        inputs = [a for a in sent if isinstance(a, torch.Tensor) and a.requires_grad and not a.is_leaf]
-        inputs += [a for a in sent if isinstance(a, torch.Tensor) and a.requires_grad and a.is_leaf]
-        seconds = None if deadline is None else max(1.0, deadline - time.monotonic())
-        link = _Link(self, tape, len(inputs), [(a.shape, a.dtype) for a in inputs], seconds)
-        weakref.finalize(link, self.dropped.append, tape)
-        anchor = torch.zeros((), requires_grad=True)  # parameters of the other side count as an input
+        inputs = [a for a in sent if isinstance(a, torch.Tensor) and a.requires_grad]
+        inputs.sort(key=lambda tensor: tensor.is_leaf)
+        anchor = torch.zeros((), requires_grad=True).clone()  # parameters of the other side count as an input
+        link = _Link(self, tape, [(a.shape, a.dtype) for a in inputs], anchor.grad_fn)
+        weakref.finalize(link, self._drop, tape).atexit = False
         linked = _Remote.apply(link, tuple(outputs), anchor, *inputs)
         return _replace(value, {id(old): new for old, new in zip(outputs, linked, strict=True)})
 
+    def _drop(self, tape: int) -> None:
+        self.dropped.append(tape)
 
+
+@dataclass(eq=False)
 class _Link:
-    """What the trusted side's graph holds of a computation that happened on the other side."""
+    """What this side's graph holds of a computation that happened on the other side."""
 
-    def __init__(self, peer: Peer, tape: int, count: int, kinds: list[Any], seconds: float | None) -> None:
-        self.peer, self.tape, self.count, self.kinds, self.seconds = peer, tape, count, kinds, seconds
+    peer: Peer
+    tape: int
+    kinds: list[tuple[Any, torch.dtype]]
+    parameters: Any  # the node that stands for the other side's parameters
 
     def vjp(self, gradients: tuple[torch.Tensor | None, ...]) -> list[torch.Tensor | None]:
-        deadline = None if self.seconds is None else time.monotonic() + self.seconds
-        answer = self.peer.request("vjp", {"tape": self.tape, "gradients": list(gradients)}, deadline)
-        if not isinstance(answer, list) or len(answer) != self.count:
+        # `torch.autograd.grad` leaves parameters alone, `backward` does not: the engine knows which of them runs.
+        accumulate = torch._C._will_engine_execute_node(self.parameters)
+        content = {"tape": self.tape, "gradients": list(gradients), "accumulate": accumulate}
+        return self.peer.within(lambda deadline: self._fitting(self.peer.request("vjp", content, deadline)))
+
+    def _fitting(self, answer: Any) -> list[torch.Tensor | None]:
+        fits = isinstance(answer, list) and len(answer) == len(self.kinds)
+        for gradient, kind in zip(answer, self.kinds, strict=True) if fits else ():
+            is_tensor = isinstance(gradient, torch.Tensor) and (gradient.shape, gradient.dtype) == kind
+            fits = fits and (gradient is None or is_tensor)
+        if not fits:
             raise WireError("the gradients do not fit the call")
-        for gradient, (shape, dtype) in zip(answer, self.kinds, strict=True):
-            fits = isinstance(gradient, torch.Tensor) and (gradient.shape, gradient.dtype) == (shape, dtype)
-            if gradient is not None and not fits:
-                raise WireError("the gradients do not fit the call")
-        return answer
+        return [None if gradient is None else gradient.detach() for gradient in answer]
 
 
 class _Remote(torch.autograd.Function):
@@ -262,19 +259,6 @@ class _Remote(torch.autograd.Function):
         return (None, None, None, *ctx.link.vjp(gradients))
 
 
-def _trouble(content: Any) -> Trouble:
-    try:
-        kind, text, rows, mro = content
-        return Trouble(
-            str(kind)[:200],
-            str(text)[:MAX_TEXT],
-            tuple((str(name)[:200], int(line), str(code)[:200]) for name, line, code in rows[:5]),
-            tuple(str(name) for name in mro[:20]),
-        )
-    except (TypeError, ValueError) as error:
-        raise WireError("a malformed error") from error
-
-
 def _replace(value: Any, new: dict[int, Any]) -> Any:
     if id(value) in new:
         return new[id(value)]
@@ -285,17 +269,29 @@ def _replace(value: Any, new: dict[int, Any]) -> Any:
     return value
 
 
+def _differentiable(tensor: torch.Tensor) -> bool:
+    return tensor.is_floating_point() or tensor.is_complex()
+
+
+def _plain(array: Any) -> Any:
+    return array if isinstance(array, np.ndarray) else array.detach().resolve_conj().resolve_neg()
+
+
 def _copy(array: Any) -> Any:
     return array.copy() if isinstance(array, np.ndarray) else array.detach().clone()
 
 
-def _same(array: Any, old: Any) -> bool:
+def _fits(array: Any, new: Any) -> bool:
+    """Whether a change leaves the array what it is: a tensor's dimensions may change (``unsqueeze_``)."""
     if isinstance(array, np.ndarray):
-        return array.shape == old.shape and array.tobytes() == old.tobytes()
-    if array.shape != old.shape:
+        return isinstance(new, np.ndarray) and (new.shape, new.dtype) == (array.shape, array.dtype)
+    return isinstance(new, torch.Tensor) and (new.numel(), new.dtype) == (array.numel(), array.dtype)
+
+
+def _same(array: Any, old: Any) -> bool:
+    if array.shape != old.shape or array.dtype != old.dtype:
         return False
     # Compared as bytes: not-a-number is not equal to itself.
-    one, two = (
-        t.detach().reshape(-1).contiguous().view(torch.uint8) if t.numel() else t for t in (array, old)
-    )
-    return torch.equal(one, two)
+    if isinstance(array, np.ndarray):
+        return array.tobytes() == old.tobytes()
+    return torch.equal(raw_bytes(array.detach()), raw_bytes(old))

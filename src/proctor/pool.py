@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import atexit
+from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -67,29 +68,37 @@ class Pool:
 
     def grade_all(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Graded]]:
         """Grade jobs in parallel; yield each with its verdict as it is done."""
-        # A process that dies takes all jobs under way with it: each of those is tried once more, by itself.
-        futures: dict[Future[Graded], Job] = {}
-        again: list[Job] = []
-        for job in jobs:
-            try:
-                futures[self._submit(job)] = job
-            except BrokenProcessPool:
-                again.append(job)
-        for future in as_completed(futures):
-            try:
-                yield futures[future], self._result(futures[future], future)
-            except BrokenProcessPool:
-                again.append(futures[future])
-        for job in again:
-            self.close()
-            try:
-                yield job, self._result(job, self._submit(job))
-            except BrokenProcessPool:
+        waiting = deque(jobs)
+        running: dict[Future[Graded], Job] = {}
+        while waiting or running:
+            lost: list[Job] = []
+            while waiting and len(running) < 2 * self.jobs:  # one each at work, one each at hand
+                job = waiting.popleft()
+                try:
+                    running[self._submit(job)] = job
+                except BrokenProcessPool:
+                    lost.append(job)
+                    break
+            for future in wait(running, return_when=FIRST_COMPLETED).done if running else ():
+                job = running.pop(future)
+                try:
+                    yield job, self._result(job, future)
+                except BrokenProcessPool:
+                    lost.append(job)
+            if lost:
+                # A process that dies takes all jobs under way with it: each of them is tried once more, by itself.
+                lost += running.values()
+                running.clear()
                 self.close()
-                yield (
-                    job,
-                    _problem(job, "the grading process ended before it had a verdict; grade this one again"),
-                )
+                for job in lost:
+                    yield job, self._alone(job)
+
+    def _alone(self, job: Job) -> Graded:
+        try:
+            return self._result(job, self._submit(job))
+        except BrokenProcessPool:
+            self.close()
+            return _problem(job, "the grading process ended before it had a verdict; grade this one again")
 
     def _submit(self, job: Job) -> Future[Graded]:
         if self._pool is None:

@@ -15,7 +15,7 @@ MARKS = (
     "needs(check): skip this check where another one of the exercise has not passed",
     "draws(n): on how many fresh inputs the check runs",
 )
-_run = pytest.StashKey["_Run"]()
+_runs = pytest.StashKey[dict[Path, "_Run"]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -40,32 +40,48 @@ def rng() -> None:
     """Fresh random inputs; put in their place for every draw."""
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Open the notebook of every unit whose checks are to run; what stands in the way is told once, and ends it."""
+    checks = [item for item in session.items if item.get_closest_marker("exercise")]
+    if not checks or session.config.option.collectonly:
+        return
+    runs = session.config.stash[_runs] = {}
+    named = session.config.getoption("--notebook")
+    if named and len({_unit_folder(item.path) for item in checks}) > 1:
+        raise pytest.UsageError("--notebook goes with the checks of one unit: name its folder before it")
+    for item in checks:
+        folder = _unit_folder(item.path)
+        if folder not in runs:
+            runs[folder] = _Run(folder, named)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Run one check against the notebook."""
-    if pyfuncitem.get_closest_marker("exercise") is None:
+    runs = pyfuncitem.config.stash.get(_runs, {})
+    if pyfuncitem.get_closest_marker("exercise") is None or not runs:
         return None
-    stash = pyfuncitem.config.stash
-    if _run not in stash:
-        stash[_run] = _Run(pyfuncitem)
-    return stash[_run].checks.pytest_pyfunc_call(pyfuncitem)
+    return runs[_unit_folder(pyfuncitem.path)].checks.pytest_pyfunc_call(pyfuncitem)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """End the notebook's process."""
-    if _run in config.stash:
-        config.stash[_run].close()
+    """End the notebooks' processes."""
+    for run in config.stash.get(_runs, {}).values():
+        run.close()
+
+
+def _unit_folder(checks: Path) -> Path:
+    """The folder of the unit that a check file belongs to."""
+    return checks.parent.parent if checks.parent.name == "private" else checks.parent
 
 
 class _Run:
-    """The notebook of this run, in its sandbox, and the checks on it."""
+    """The notebook of one unit, in its sandbox, and the checks on it. Raises pytest.UsageError."""
 
-    def __init__(self, item: pytest.Function) -> None:
-        import nbformat
-
+    def __init__(self, folder: Path, notebook: Path | None) -> None:
         from proctor.checks import Checks, Door
         from proctor.course import CourseError
-        from proctor.grade import run_cells
+        from proctor.grade import released_notebook, run_cells
         from proctor.learn import material_for
         from proctor.notebook import NotebookError, read_untrusted
         from proctor.rebuild import rebuild
@@ -74,14 +90,12 @@ class _Run:
         from proctor.shortcuts import find_shortcut
 
         try:
-            path = item.config.getoption("--notebook") or _default(item.path)
+            path = notebook or _default(folder)
+            submitted = read_untrusted(path)
             material = material_for(path)
-            release = nbformat.read(material.notebook, as_version=4)
-            cells = run_cells(rebuild(release, read_untrusted(path)).notebook)
+            cells = run_cells(rebuild(released_notebook(material), submitted, unit=material.unit).notebook)
         except (CourseError, NotebookError, OSError) as error:
             raise pytest.UsageError(str(error)) from None
-        self.sandbox = Sandbox(preload=material.preload)
-        self.session = Session(self.sandbox, cells)
         sources = [source for _, source in cells]
 
         def shortcut(name: str) -> str:
@@ -89,6 +103,8 @@ class _Run:
                 sources, name, material.forbidden.get(name, ()), material.allowed.get(name, "")
             )
 
+        self.sandbox = Sandbox(preload=material.preload)
+        self.session = Session(self.sandbox, cells)
         self.checks = Checks(Door(self.session.open_exercise, shortcut=shortcut))
 
     def close(self) -> None:
@@ -96,11 +112,10 @@ class _Run:
         self.sandbox.close()
 
 
-def _default(checks: Path) -> Path:
-    """The learner's notebook of the unit whose checks these are. Raises CourseError."""
+def _default(folder: Path) -> Path:
+    """The learner's notebook of the unit whose checks lie in a folder. Raises CourseError."""
     from proctor.course import CourseError, find_course, read_release
 
-    folder = checks.parent
     if folder.name == "checks":
         path = folder.parent / f"{read_release(folder.parent).notebook}.ipynb"
     else:

@@ -104,6 +104,11 @@ class Verdict:
     problem: str = ""
     notes: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        names = [exercise.name for exercise in self.exercises]
+        if len(set(names)) < len(names):
+            raise ResultError(f"the verdict on unit {self.unit!r} speaks twice of one exercise")
+
     @property
     def score(self) -> float:
         """Points earned."""
@@ -116,8 +121,15 @@ class Verdict:
 
     @property
     def needs_person(self) -> bool:
-        """Whether the score may not stand before a person has looked."""
-        return bool(self.problem) or any(e.outcome is Outcome.GRADER_ERROR for e in self.exercises)
+        """Whether the score may not stand before a person has looked; a verdict on nothing may not."""
+        broken = any(exercise.outcome is Outcome.GRADER_ERROR for exercise in self.exercises)
+        return bool(self.problem) or broken or not self.exercises
+
+    @property
+    def passed(self) -> bool:
+        """Whether every exercise passed, and there was one."""
+        passed = all(exercise.outcome is Outcome.PASSED for exercise in self.exercises)
+        return passed and not self.needs_person
 
     def exercise(self, name: str) -> ExerciseResult:
         """The result of one exercise. Raises ResultError where the verdict has none of that name."""
@@ -169,9 +181,9 @@ def from_json(text: str | bytes) -> Verdict:
     """Read a verdict back. Raises ResultError for anything that ``to_json`` would not have written."""
     try:
         data = msgspec.json.decode(text)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise ResultError(f"the verdict is not JSON: {error}") from error
-    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+    if not isinstance(data, dict) or data.get("schema") is not SCHEMA:
         raise ResultError(f"the verdict is not of schema {SCHEMA}")
     try:
         verdict = msgspec.convert(data, Verdict)

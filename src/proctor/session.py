@@ -5,18 +5,23 @@ A cell or a call that crashes, hangs or is killed costs the submission that exer
 
 from __future__ import annotations
 
+import base64
 import time
 from contextlib import ExitStack
 from typing import Any, Literal
 
 import msgspec
 
-from proctor.peer import StudentGone
+from proctor.cells import MAX_DISPLAYS, MAX_IMAGE, MAX_OUTPUT
 from proctor.remote import Remote
 from proctor.sandbox import Sandbox
+from proctor.trouble import StudentGone, Trouble, clean
 
-MAX_RESTARTS = 12  # of one submission's process, each with all cells run again
+MAX_RESTARTS = 3  # of one submission's process for the sake of one exercise, each with all cells run again
+MAX_CRASHES = 50  # processes that one submission may use up in all
 MAX_TEXT = 1_000_000  # characters of output that are kept of one submission
+MAX_IMAGES = 20 << 20  # bytes of its figures
+_PNG = b"\x89PNG\r\n\x1a\n"
 
 
 class CellOutput(msgspec.Struct, forbid_unknown_fields=True):
@@ -24,7 +29,7 @@ class CellOutput(msgspec.Struct, forbid_unknown_fields=True):
 
     kind: Literal["stdout", "stderr", "display"]
     text: str = ""
-    png: str = ""
+    png: bytes = b""
 
 
 class CellRun(msgspec.Struct, forbid_unknown_fields=True):
@@ -45,7 +50,9 @@ class Session:
         self._stack = ExitStack()
         self._remote: Remote | None = None
         self._exercise = ""
-        self._starts = 0
+        self._starts = self._tries = 0
+        self._texts: dict[str, int] = {}  # characters that are kept of a cell's outputs
+        self._images: dict[str, int] = {}  # bytes of its figures
 
     def close(self) -> None:
         """End the submission's process."""
@@ -54,59 +61,80 @@ class Session:
     def open_exercise(self, exercise: str) -> Remote:
         """The way in for the checks of an exercise; a new process where an earlier exercise ended the old one."""
         changed, self._exercise = exercise != self._exercise, exercise
+        if changed:
+            self._tries = 0
         while self._remote is None or (self._remote.gone and (changed or not self._remote.timed_out)):
-            if self._starts > MAX_RESTARTS or time.monotonic() > self._end:
+            spent = self._starts > MAX_CRASHES or self._tries > MAX_RESTARTS or time.monotonic() > self._end
+            if self._remote is not None and spent:
                 break
-            self._start()
             changed = False
+            # A start that ends in a cell is no try: that cell is left out of the next, so there is an end to them.
+            self._tries += self._start()
         return self._remote
 
-    def _start(self) -> None:
+    def _start(self) -> bool:
+        """Run the cells in a new process; whether it has lived through them."""
         self._stack.close()
         self._starts += 1
         limits = self.sandbox.limits
         connection = self._stack.enter_context(self.sandbox.submission())
-        self._remote = Remote(connection, limits.call_seconds, max(0.0, self._end - time.monotonic()))
+        remote = Remote(connection, limits.call_seconds, max(0.0, self._end - time.monotonic()))
+        self._remote = remote
         end = time.monotonic() + limits.cells_seconds
         for name, source in self.cells:
             if name in self._skip:
                 continue
             try:
                 seconds = max(0.1, min(limits.cell_seconds, end - time.monotonic()))
-                run = msgspec.convert(self._remote.run(source, seconds), CellRun)
+                run = msgspec.convert(remote.run(source, seconds), CellRun)
             except StudentGone as error:
                 self._give_up(name, str(error))
-                return
+                return False
             except msgspec.ValidationError:
-                self._remote.gone = "Your notebook answered with something that is no result of a cell."
-                self._give_up(name, self._remote.gone)
-                return
+                remote.gone = "Your notebook answered with something that is no result of a cell."
+                self._give_up(name, remote.gone)
+                return False
+            except (
+                Exception
+            ) as error:  # a cell that IPython cannot even try, or a shell that was tampered with
+                trouble = getattr(error, "trouble", None) or Trouble(type(error).__name__, str(error))
+                run = CellRun(outputs=[], error=(trouble.type, trouble.text, list(trouble.rows)))
             self._keep(name, run)
+        return True
 
     def _give_up(self, name: str, sentence: str) -> None:
         # A cell that ended the process is left out when the others are run again.
-        self._skip.add(name)
-        self.outputs[name] = [_error("CellStopped", sentence, [])]
-        self._remote.timed_out = False
+        if time.monotonic() < self._end:
+            self._skip.add(name)
+        if self._remote is not None:
+            self._remote.timed_out = False
+        self._keep(name, CellRun(outputs=[], error=("CellStopped", sentence, [])))
 
     def _keep(self, name: str, run: CellRun) -> None:
-        outputs = []
-        for output in run.outputs[:20]:
-            if output.kind == "display":
-                data = {"text/plain": output.text}
-                if output.png:
-                    data["image/png"] = output.png
-                outputs.append({"output_type": "display_data", "data": data, "metadata": {}})
-            else:
-                outputs.append({"output_type": "stream", "name": output.kind, "text": output.text})
+        texts = MAX_TEXT - sum(size for other, size in self._texts.items() if other != name)
+        images = MAX_IMAGES - sum(size for other, size in self._images.items() if other != name)
+        self._texts[name] = self._images[name] = 0
+        kept: list[dict[str, Any]] = []
+        for output in run.outputs[: MAX_DISPLAYS + 2]:
+            text = clean(output.text[: min(MAX_OUTPUT + 100, texts - self._texts[name])])
+            self._texts[name] += len(text)
+            if output.kind != "display":
+                kept.append({"output_type": "stream", "name": output.kind, "text": text})
+                continue
+            data = {"text/plain": text}
+            size = len(output.png)
+            if output.png.startswith(_PNG) and size <= min(MAX_IMAGE, images - self._images[name]):
+                self._images[name] += size
+                data["image/png"] = base64.b64encode(output.png).decode()
+            kept.append({"output_type": "display_data", "data": data, "metadata": {}})
         if run.error is not None:
-            outputs.append(_error(*run.error))
-        room = MAX_TEXT - sum(
-            len(str(o)) for name_, kept in self.outputs.items() if name_ != name for o in kept
-        )
-        self.outputs[name] = outputs if len(str(outputs)) <= room else []
+            kept.append(_error(*run.error))
+        self.outputs[name] = kept
 
 
 def _error(kind: str, text: str, rows: list[tuple[str, int, str]]) -> dict[str, Any]:
-    lines = [f"line {line}, in {function}: {code}" for function, line, code in rows]
+    kind, text = clean(kind[:200]), clean(text[:4000])
+    lines = [
+        f"line {line}, in {clean(function[:200])}: {clean(code[:200])}" for function, line, code in rows[-5:]
+    ]
     return {"output_type": "error", "ename": kind, "evalue": text, "traceback": [*lines, f"{kind}: {text}"]}

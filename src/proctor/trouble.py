@@ -93,7 +93,7 @@ def from_data(content: Any) -> Trouble:
             told = []
             for row in rows[-MAX_ROWS:]:
                 match row:
-                    case [str(name), int(line), str(code)]:
+                    case [str(name), int(line), str(code)] if 0 <= line < 10**9:
                         told.append((_cut(name), line, _cut(code)))
                     case _:
                         raise WireError("a malformed error")

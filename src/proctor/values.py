@@ -17,7 +17,7 @@ import torch
 from proctor.decode import TORCH_DTYPES, Decoder
 from proctor.wire import LIMITS, Limits, WireError
 
-__all__ = ["TORCH_DTYPES", "Decoder", "Encoder", "is_plain"]
+__all__ = ["TORCH_DTYPES", "Decoder", "Encoder", "is_plain", "raw_bytes"]
 
 _LONG = 4096  # characters from which on a string travels as a buffer
 _FAMILIES = {"builtins", "collections", "torch"}
@@ -30,6 +30,14 @@ def is_plain(value: Any, kind: type) -> bool:
     object like any other.
     """
     return isinstance(value, kind) and type(value).__module__.partition(".")[0] in _FAMILIES
+
+
+def raw_bytes(tensor: torch.Tensor) -> torch.Tensor:
+    """The bytes of a detached tensor's elements, in order, as a flat tensor of uint8."""
+    plain = tensor.resolve_conj().resolve_neg().contiguous()
+    # Not `reshape(-1)`: a dimension of size one may keep any stride, and then its bytes cannot be viewed.
+    flat = plain.as_strided((plain.numel(),), (1,), plain.storage_offset())
+    return flat.view(torch.uint8)
 
 
 @dataclass(slots=True)
@@ -58,8 +66,10 @@ class Encoder:
             raise WireError(f"a value of more than {self.limits.items} items cannot be sent")
         if value is None or isinstance(value, bool):
             return value
-        if isinstance(value, (np.str_, np.bytes_)):  # an array of them would lose NULs at the end
-            return {"scalar": self.encode(value.item())}
+        if isinstance(value, np.str_):  # as an array of one, it would lose NULs at its end
+            return {"scalar": self._string(str.__str__(value))}
+        if isinstance(value, np.bytes_):
+            return {"scalar": {"bytes": self._buffer(bytes(value))}}
         if isinstance(value, str):
             return self._string(str.__str__(value))
         if isinstance(value, (np.ndarray, np.generic, torch.Tensor)):
@@ -140,8 +150,7 @@ class Encoder:
             raise WireError(f"a tensor of dtype {name} and layout {value.layout} cannot be sent")
         if value.numel() * value.itemsize > self.limits.buffers:
             raise WireError(f"a tensor of {value.numel() * value.itemsize} bytes cannot be sent")
-        plain = value.detach().cpu().resolve_conj().resolve_neg().contiguous()
-        raw = plain.reshape(-1).view(torch.uint8).numpy().tobytes() if plain.numel() else b""
+        raw = raw_bytes(value.detach().cpu()).numpy().tobytes()
         content = {"dtype": name, "shape": list(value.shape), "buffer": self._buffer(raw)}
         if isinstance(value, torch.nn.Parameter):
             content["parameter"] = True

@@ -8,15 +8,19 @@ scores a point or breaks a check. All of it through the sandbox and the wire, as
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterator
+import atexit
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import nbformat
 from rich.console import Console
 from rich.table import Table
 
-from proctor.course import Course, CourseError, Exercise, Mistake, Unit
+from proctor.course import Course, CourseError, Unit, read_course
 from proctor.grade import Graded, Material, course_material, grade_cells, run_cells
 from proctor.results import ExerciseResult, Outcome
 from proctor.sandbox import Sandbox
@@ -45,6 +49,9 @@ GARBAGE = {
 }
 
 
+Task = tuple[str, str, str]  # the kind, the exercise or style, and which mistake or garbage
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """One thing that was proved, or was not: which unit, of what kind, and why not."""
@@ -70,7 +77,7 @@ class Bench:
             if cell.metadata.get("nbgrader", {}).get("solution")
         }
 
-    def grade(self, cells: list[tuple[str, str]], exercise: str | None = None, draws: int = 2) -> Graded:
+    def grade(self, cells: list[tuple[str, str]], exercise: str | None = None, draws: int = 1) -> Graded:
         return grade_cells(self.material, cells, self.sandbox, exercise=exercise, draws=draws)
 
     def answer(self, exercise: str) -> str:
@@ -80,44 +87,50 @@ class Bench:
         place = self.answers[exercise]
         return [(name, source if name == place else text) for name, text in self.solution]
 
-    def findings(self) -> Iterator[Finding]:
-        """Prove the unit, one finding at a time."""
-        yield from self._stub()
-        yield from self._solution()
-        for exercise in self.course.exercises(self.unit).values():
-            for mistake in exercise.mistakes:
-                yield self._finding(
-                    "mistake", f"{exercise.name}: {mistake.name}", self._mistake, exercise, mistake
-                )
-            for what, value in GARBAGE.items():
-                yield self._finding("garbage", f"{exercise.name}: {what}", self._garbage, exercise, value)
-        for path in sorted((self.course.graders(self.unit) / "accepted").glob("*.py")):
-            yield self._finding("accepted", path.stem, self._accepted, path)
+    def tasks(self) -> list[Task]:
+        """What there is to prove, the longest first, each by itself."""
+        styles = sorted((self.course.graders(self.unit) / "accepted").glob("*.py"))
+        exercises = self.course.exercises(self.unit).values()
+        return [
+            *(("accepted", path.stem, "") for path in styles),
+            *(("solution", name, "") for name in self.answers),
+            *(("stub", name, "") for name in self.answers),
+            *(("mistake", e.name, mistake.name) for e in exercises for mistake in e.mistakes),
+            *(("garbage", e.name, what) for e in exercises for what in GARBAGE),
+        ]
 
-    def _finding(self, kind: str, name: str, prove: Callable[..., str], *args: object) -> Finding:
-        return Finding(unit=self.unit.name, kind=kind, name=name, problem=prove(*args))
+    def prove(self, task: Task) -> Finding:
+        """Prove one thing."""
+        kind, name, which = task
+        problem = {
+            "accepted": self._accepted,
+            "solution": self._solution,
+            "stub": self._stub,
+            "mistake": self._mistake,
+            "garbage": self._garbage,
+        }[kind](name, which)
+        return Finding(
+            unit=self.unit.name, kind=kind, name=f"{name}: {which}" if which else name, problem=problem
+        )
 
-    def _stub(self) -> Iterator[Finding]:
-        verdict = self.grade(self.stubs).verdict
-        for result in verdict.exercises:
-            problem = ""
-            if result.score or result.outcome is not Outcome.NOT_ATTEMPTED:
-                problem = (
-                    f"the stub scores {result.score:g} and counts as {result.outcome.value}; {_first(result)}"
-                )
-            yield Finding(unit=self.unit.name, kind="stub", name=result.name, problem=problem)
+    def _stub(self, exercise: str, _: str) -> str:
+        [result] = self.grade(self.stubs, exercise).verdict.exercises
+        if not result.score and result.outcome is Outcome.NOT_ATTEMPTED:
+            return ""
+        return f"the stub scores {result.score:g} and counts as {result.outcome.value}; {_first(result)}"
 
-    def _solution(self) -> Iterator[Finding]:
-        verdict = self.grade(self.solution, draws=self.draws).verdict
-        for result in verdict.exercises:
-            yield Finding(unit=self.unit.name, kind="solution", name=result.name, problem=_not_full(result))
+    def _solution(self, exercise: str, _: str) -> str:
+        [result] = self.grade(self.solution, exercise, draws=self.draws).verdict.exercises
+        return _not_full(result)
 
-    def _mistake(self, exercise: Exercise, mistake: Mistake) -> str:
+    def _mistake(self, name: str, which: str) -> str:
+        exercise = self.course.exercises(self.unit)[name]
+        mistake = next(mistake for mistake in exercise.mistakes if mistake.name == which)
         try:
-            source = mistake.applied_to(self.answer(exercise.name))
+            source = mistake.applied_to(self.answer(name))
         except CourseError as error:
             return str(error)
-        [result] = self.grade(self.with_answer(exercise.name, source), exercise.name).verdict.exercises
+        [result] = self.grade(self.with_answer(name, source), name).verdict.exercises
         for check in result.checks:
             if check.outcome is Outcome.GRADER_ERROR:
                 return f"the check {check.name} broke: {check.message}"
@@ -132,7 +145,8 @@ class Bench:
             return f"{mistake.caught_by} does not say {mistake.says!r}, but: {caught.message}"
         return ""
 
-    def _accepted(self, path: Path) -> str:
+    def _accepted(self, name: str, _: str) -> str:
+        path = self.course.graders(self.unit) / "accepted" / f"{name}.py"
         style = path.read_text(encoding="utf-8")
         defined = {
             node.name for node in ast.parse(style).body if isinstance(node, (ast.FunctionDef, ast.ClassDef))
@@ -144,20 +158,18 @@ class Bench:
         verdict = self.grade([cells[0], ("style", style), *cells[1:]], draws=self.draws).verdict
         return "; ".join(filter(None, map(_not_full, verdict.exercises)))
 
-    def _garbage(self, exercise: Exercise, value: str) -> str:
-        answer = self.answer(exercise.name)
-        source = f"def {exercise.name}(*args, **kwargs):\n    return {value}\n"
+    def _garbage(self, exercise: str, which: str) -> str:
+        answer, value = self.answer(exercise), GARBAGE[which]
+        source = f"def {exercise}(*args, **kwargs):\n    return {value}\n"
         if answer.lstrip().startswith("class "):
             source = (
-                f"class {exercise.name}(torch.nn.Module):\n"
+                f"class {exercise}(torch.nn.Module):\n"
                 "    def __init__(self, *args, **kwargs):\n        super().__init__()\n"
                 "    def load_state_dict(self, *args, **kwargs):\n        pass\n"
                 f"    def forward(self, *args, **kwargs):\n        return {value}\n"
             )
         source = "import torch\n" + source
-        [result] = self.grade(
-            self.with_answer(exercise.name, source), exercise.name, draws=1
-        ).verdict.exercises
+        [result] = self.grade(self.with_answer(exercise, source), exercise, draws=1).verdict.exercises
         if result.outcome is Outcome.GRADER_ERROR:
             return _first(result)
         return f"it scores {result.score:g} points" if result.score else ""
@@ -174,24 +186,44 @@ def _first(result: ExerciseResult) -> str:
     return f"{lost.name}: {lost.message}" if lost else "no check has lost a point"
 
 
-def verify(course: Course, units: tuple[Unit, ...], draws: int = DRAWS) -> Iterator[Finding]:
-    """Prove units of a course; yields each finding as it is made."""
-    for unit in units:
+def verify(course: Course, unit: Unit, draws: int = DRAWS, jobs: int = 1) -> Iterator[Finding]:
+    """Prove a unit, in ``jobs`` processes side by side; yields each finding as it is made."""
+    tasks = Bench(course, unit, Sandbox(), draws).tasks()
+    if jobs == 1:
         with Sandbox(preload=unit.preload) as sandbox:
-            yield from Bench(course, unit, sandbox, draws).findings()
+            yield from map(Bench(course, unit, sandbox, draws).prove, tasks)
+        return
+    start = (course.root, unit.name, draws)
+    with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_set_up, initargs=start) as pool:
+        for future in as_completed([pool.submit(_prove, task) for task in tasks]):
+            yield future.result()
+
+
+_bench: list[Bench] = []
+
+
+def _set_up(root: Path, unit: str, draws: int) -> None:
+    course = read_course(root)
+    sandbox = Sandbox(preload=course.unit(unit).preload)
+    atexit.register(sandbox.close)
+    _bench[:] = [Bench(course, course.unit(unit), sandbox, draws)]
+
+
+def _prove(task: Task) -> Finding:
+    return _bench[0].prove(task)
 
 
 def show_proof(course: Course, units: tuple[Unit, ...], draws: int, console: Console) -> int:
     """Print the table of what was proved and every problem; 0 where there is none, 1 otherwise."""
     table = Table(title="proctor verify", title_justify="left")
-    table.add_column("unit")
+    table.add_column("unit", no_wrap=True)
     for kind in KINDS:
         table.add_column(KINDS[kind], justify="right")
     problems: list[Finding] = []
     for unit in units:
         found: dict[str, list[Finding]] = {kind: [] for kind in KINDS}
         with console.status(f"proving {unit.name}"):
-            for finding in verify(course, (unit,), draws):
+            for finding in verify(course, unit, draws, jobs=os.cpu_count() or 1):
                 found[finding.kind].append(finding)
         problems += [finding for kind in KINDS for finding in found[kind] if finding.problem]
         row = [f"{sum(not f.problem for f in found[kind])} of {len(found[kind])}" for kind in KINDS]

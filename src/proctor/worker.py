@@ -1,18 +1,16 @@
 """The student's side of the wire: runs the cells of a notebook and answers calls into its namespace.
 
-``python -m proctor.worker FD`` is the *zygote*: it loads what every submission needs once, then forks one
+``python -m proctor.worker FD FOLDER`` is the *zygote*: it loads what every submission needs once, then forks one
 process for each request on its control socket. It holds no secret, no database and no file of the course. A
 forked process runs the learner's code and talks over its own socket until that closes; when it ends,
-everything that it started ends with it.
+everything that it started ends with it, and when the zygote ends, its folder goes.
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import ctypes
 import importlib
-import io
 import json
 import os
 import resource
@@ -20,79 +18,15 @@ import shutil
 import signal
 import socket
 import sys
+import tempfile
+import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-MAX_OUTPUT = 64_000  # characters of text that one cell may print
-MAX_IMAGE = 1 << 20  # bytes of one figure
-MAX_DISPLAYS = 10  # figures and values that one cell may show
+from proctor.cells import Cells, Full
 
 PR_SET_CHILD_SUBREAPER = 36
-
-
-class Full(io.StringIO):
-    """A text buffer that stops taking at a limit, so that endless printing fills no memory."""
-
-    def __init__(self, limit: int = MAX_OUTPUT) -> None:
-        super().__init__()
-        self.left, self.cut = limit, False
-
-    def write(self, text: str) -> int:
-        kept = text[: self.left]
-        self.left -= len(kept)
-        self.cut = self.cut or len(kept) < len(text)
-        super().write(kept)
-        return len(text)
-
-
-class Cells:
-    """The learner's namespace: an IPython shell without history, screen or kernel."""
-
-    def __init__(self) -> None:
-        from IPython.core.interactiveshell import InteractiveShell
-
-        self.shell = InteractiveShell.instance()
-        self.shell.history_manager.enabled = False
-        self.shell.showtraceback = lambda *_, **__: None  # errors travel as data, not as printed text
-        self.namespace = self.shell.user_ns
-
-    def run(self, source: str) -> dict[str, Any]:
-        """Run one cell. Returns its outputs as plain data and the error that ended it, if one did."""
-        from IPython.core.displayhook import CapturingDisplayHook
-        from IPython.core.displaypub import CapturingDisplayPublisher
-
-        from proctor.peer import describe
-
-        out, err = Full(), Full()
-        publisher = CapturingDisplayPublisher()
-        shown: list[Any] = publisher.outputs
-        self.shell.display_pub = publisher
-        self.shell.display_trap.hook = CapturingDisplayHook(self.shell, shown)
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            result = self.shell.run_cell(source, store_history=False)
-        error = result.error_before_exec or result.error_in_exec
-        outputs = [
-            {"kind": name, "text": stream.getvalue() + ("\n… the rest was cut" if stream.cut else "")}
-            for name, stream in (("stdout", out), ("stderr", err))
-            if stream.getvalue()
-        ]
-        outputs += [self._display(output) for output in shown[:MAX_DISPLAYS]]
-        trouble = describe(error) if error is not None else None
-        return {
-            "outputs": outputs,
-            "error": None
-            if trouble is None
-            else [trouble.type, trouble.text[:4000], list(trouble.rows[-5:])],
-        }
-
-    def _display(self, output: Any) -> dict[str, str]:
-        # Text and pictures only: a learner's HTML never reaches a teacher's screen.
-        data = output.get("data", {}) if isinstance(output, dict) else {}
-        png = data.get("image/png")
-        if isinstance(png, bytes):
-            png = base64.b64encode(png).decode()
-        png = png if isinstance(png, str) and len(png) <= 2 * MAX_IMAGE else ""
-        return {"kind": "display", "text": str(data.get("text/plain", ""))[:MAX_OUTPUT], "png": png}
 
 
 @dataclass(slots=True)
@@ -101,8 +35,8 @@ class Student:
 
     cells: Cells
     handles: dict[int, Any] = field(default_factory=dict)
+    numbers: dict[int, int] = field(default_factory=dict)  # of handles, by the object's id
     peer: Any = None
-    _serial: int = 0
 
     def run(self, content: dict[str, Any]) -> Any:
         """Run one cell of the notebook."""
@@ -121,12 +55,9 @@ class Student:
 
     def invoke(self, content: dict[str, Any]) -> Any:
         """Call a method of an object, ``__call__`` for the object itself."""
-        target, method = content["target"], content["method"]
-        function = target if method == "__call__" else getattr(target, method)
-        try:
-            return function(*content["args"], **content["kwargs"])
-        except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:
-            raise RuntimeError(f"{type(error).__name__} was raised") from error
+        from proctor.proxies import perform
+
+        return perform(content["target"], content["method"], content["args"], content["kwargs"])
 
     def attribute(self, content: dict[str, Any]) -> Any:
         """An attribute of an object."""
@@ -145,14 +76,14 @@ class Student:
 
         random.seed(content["seed"])
         np.random.seed(content["seed"] % 2**32)  # noqa: NPY002 - the learner's code may use the old one
-        torch.manual_seed(content["seed"])
+        torch.default_generator.manual_seed(content["seed"])  # torch.manual_seed asks for a GPU each time: 2 ms
 
     def export(self, value: Any) -> dict[str, Any]:
         """An object that is no plain data stays here, behind a handle."""
-        self._serial += 1
-        self.handles[self._serial] = value
+        number = self.numbers.setdefault(id(value), len(self.handles))
+        self.handles[number] = value
         name = getattr(value, "__name__", "")
-        return {"handle": [self._serial, type(value).__name__, name if isinstance(name, str) else ""]}
+        return {"handle": [number, type(value).__name__, name if isinstance(name, str) else ""]}
 
     def resolve(self, tag: str, content: Any) -> Any:
         """What a handle or a callback of the other side stands for."""
@@ -173,21 +104,19 @@ class Student:
 
     def serve(self, connection: Any) -> None:
         """Answer requests until the other side has gone."""
-        from proctor.peer import Peer
-        from proctor.wire import WireClosed, WireError
+        from proctor.peer import Peer, StudentGone
+        from proctor.wire import WireClosed, WireError, WireTimeout
 
         names = ("run", "get", "has", "invoke", "attribute", "assign", "seed")
         answer = {name: getattr(self, name) for name in names}
-        self.peer = Peer(connection, answer, self.export, self.resolve)
+        # SystemExit and KeyboardInterrupt in the learner's code are errors like any other.
+        self.peer = Peer(connection, answer, self.export, self.resolve, caught=BaseException)
         answer["vjp"] = self.peer.vjp
-        while True:
-            try:
+        with contextlib.suppress(WireClosed, WireError, WireTimeout, StudentGone):
+            connection.send({"ready": True}, [])
+            while True:
                 header, buffers = connection.receive()
                 self.peer.reply(header, buffers)
-            except WireClosed:
-                return
-            except WireError:
-                return
 
 
 def preload(modules: list[str]) -> Cells:
@@ -197,6 +126,7 @@ def preload(modules: list[str]) -> Cells:
     torch.set_num_threads(1)  # before anything else: with a thread pool running, children of a fork deadlock
     import matplotlib
     import numpy  # noqa: F401
+    import psutil  # noqa: F401
 
     matplotlib.use("module://matplotlib_inline.backend_inline")
     import matplotlib.pyplot
@@ -214,37 +144,57 @@ def preload(modules: list[str]) -> Cells:
     return cells
 
 
-def zygote(control: socket.socket) -> None:
+def zygote(control: socket.socket, home: Path) -> None:
     """Fork a process for every request until the control socket closes; end each with all it has started."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1)
-    order = json.loads(control.recv(1 << 16))
-    cells = preload(order["preload"])
-    control.send(b'{"ready": true}')
-    while True:
-        message, descriptors, _, _ = socket.recv_fds(control, 1 << 16, 4)
-        if not message:  # the other side has closed, or has died: leave nothing behind
-            end_children()
-            shutil.rmtree(os.environ["HOME"], ignore_errors=True)
-            return
-        order = json.loads(message)
-        if order["op"] == "fork":
-            child = os.fork()
-            if child == 0:
-                control.close()
-                status = 1
-                try:
-                    become_student(cells, descriptors[0], order)
-                    status = 0
-                finally:
-                    os._exit(status)
-            for descriptor in descriptors:
-                os.close(descriptor)
-            answer = {"pid": child}
-        else:
-            end_children()
-            answer = {"ended": True}
-        control.send(json.dumps(answer).encode())
+    try:
+        if sys.platform == "linux":
+            ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1)
+        order, _ = _take_order(control)
+        cells = preload(order["preload"])
+        _answer(control, {"ready": True})
+        child = None
+        while True:
+            order, descriptors = _take_order(control)
+            if order["op"] == "fork":
+                child = os.fork()
+                if child == 0:
+                    control.close()
+                    status = 1
+                    try:
+                        become_student(cells, descriptors[0], order)
+                        status = 0
+                    finally:
+                        os._exit(status)
+                for descriptor in descriptors:
+                    os.close(descriptor)
+                _answer(control, {"pid": child})
+            else:
+                _answer(control, {"ended": end_children(child)})
+                child = None
+    except (EOFError, OSError):
+        pass  # the other side has closed, or has died: leave nothing behind
+    finally:
+        ended = end_children()
+        shutil.rmtree(home, ignore_errors=True)
+    os._exit(
+        0 if ended else 1
+    )  # at 1 the other side looks for what is left; torch would take seconds to tidy up
+
+
+def _take_order(control: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    # A line of JSON: sockets that keep messages apart (SOCK_SEQPACKET) do not exist on macOS.
+    text, descriptors = b"", []
+    while not text.endswith(b"\n"):
+        part, passed, _, _ = socket.recv_fds(control, 1 << 16, 4)
+        if not part:
+            raise EOFError
+        text += part
+        descriptors += passed
+    return json.loads(text), descriptors
+
+
+def _answer(control: socket.socket, answer: dict[str, Any]) -> None:
+    control.sendall(json.dumps(answer).encode() + b"\n")
 
 
 def become_student(cells: Cells, descriptor: int, order: dict[str, Any]) -> None:
@@ -253,35 +203,64 @@ def become_student(cells: Cells, descriptor: int, order: dict[str, Any]) -> None
 
     os.setsid()
     os.chdir(order["folder"])
+    os.environ.update(HOME=order["folder"], TMPDIR=order["folder"])
+    tempfile.tempdir = None
     null = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(null, standard)
-    keep = os.dup2(descriptor, 3)
+    keep = os.dup2(descriptor, 3, inheritable=False)
+    os.set_inheritable(keep, False)
     os.closerange(4, 4096)
     for name, value in order["rlimits"].items():
-        limit = getattr(resource, name)
-        _, hard = resource.getrlimit(limit)
-        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(limit, (value, value))
+        set_limit(name, value)
     sys.stdout = sys.stderr = Full()
     Student(cells).serve(Connection(socket.socket(fileno=keep)))
 
 
-def end_children() -> None:
-    """Kill every descendant. As their reaper, this process inherits those whose parents have gone."""
+def set_limit(name: str, value: int) -> None:
+    """Set a limit of this process by its name in ``resource``; ``RLIMIT_NPROC`` on top of what runs already."""
     import psutil
 
-    for _ in range(1000):
+    if name == "RLIMIT_NPROC":  # the kernel counts everything that the account runs, in threads
+        mine = (p for p in psutil.process_iter(["uids", "num_threads"]) if p.info["uids"])
+        value += sum(p.info["num_threads"] or 0 for p in mine if p.info["uids"].real == os.getuid())
+    limit = getattr(resource, name)
+    _, hard = resource.getrlimit(limit)
+    value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    try:
+        resource.setrlimit(limit, (value, value))
+    except (ValueError, OSError):
+        if sys.platform == "linux":
+            raise  # macOS refuses some, such as a limit of address space; there a learner grades their own work
+
+
+def end_children(leader: int | None = None, seconds: float = 10.0) -> bool:
+    """Kill every descendant, the group of ``leader`` at one blow; whether none is left.
+
+    As their reaper, this process inherits those whose parents have gone.
+    """
+    import psutil
+
+    if leader is not None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(leader, signal.SIGKILL)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
         children = psutil.Process().children(recursive=True)
-        if not children:
-            break
         for child in children:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                child.send_signal(signal.SIGKILL)
+            with contextlib.suppress(psutil.Error):
+                child.kill()
         with contextlib.suppress(ChildProcessError):
-            while os.waitpid(-1, 0)[0]:
+            while os.waitpid(-1, os.WNOHANG)[0]:  # never wait for one: it may have been forked since
                 pass
+        if not children:
+            return True
+        time.sleep(0.001)
+    return False
 
 
 if __name__ == "__main__":
-    zygote(socket.socket(fileno=int(sys.argv[1])))
+    folder = Path(sys.argv[2])
+    if not folder.name.startswith("proctor-"):  # it is removed in the end, with all it holds
+        raise SystemExit("started by proctor.sandbox only")
+    zygote(socket.socket(fileno=int(sys.argv[1])), folder)

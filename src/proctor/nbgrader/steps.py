@@ -63,7 +63,7 @@ class SubmissionExporter(NotebookExporter):
             return self.from_notebook_node(nbformat.read(path, as_version=4), resources, **kw)
         release = nbformat.read(course.release(unit), as_version=4)
         try:
-            notebook = rebuild(release, read_untrusted(path)).notebook
+            notebook = rebuild(release, read_untrusted(path), unit=unit.name).notebook
         except NotebookError as error:
             notebook = release
             self.log.error("%s of %s: %s", about["assignment"], about["student"], error)

@@ -1,0 +1,90 @@
+"""What a check that did not pass says: which outcome an exception is, and the lines that the learner reads."""
+
+from __future__ import annotations
+
+from proctor.results import Outcome
+from proctor.trouble import StudentGone, Trouble, clean, describe
+
+MAX_LINES = 10  # of one message
+MAX_LINE = 300  # characters of one line
+
+
+def judge_failure(error: BaseException, exercise: str, call: str, found: str = "") -> tuple[Outcome, str]:
+    """How a check that raised has ended, and what the learner is told.
+
+    ``found`` says what lies under the exercise's name where that cannot be called.
+    """
+    called = f"{'Called':<10}{call}\n" if call else ""
+    if isinstance(error, StudentGone):
+        return Outcome.FAILED, called + str(error)
+    trouble = trouble_of(error)
+    if trouble is not None:
+        if is_stub(trouble):
+            name = trouble.text.strip()
+            waits = name not in ("", exercise) and name.isidentifier()
+            return Outcome.NOT_ATTEMPTED, f"waits for `{name}`, which is not written yet" if waits else ""
+        return Outcome.FAILED, called + describe_trouble(trouble)
+    if isinstance(error, AssertionError):
+        # Where pytest has rewritten the asserts, it adds the expression below the message, or in its place.
+        message = f"\n{error}".partition("\nassert ")[0].strip()
+        if not message:
+            return Outcome.GRADER_ERROR, "the check failed without saying why"
+        return Outcome.FAILED, message if message.startswith("Called") else called + message
+    if found and isinstance(error, TypeError) and str(error).endswith("object is not callable"):
+        lines = (f"{'Expected':<10}`{exercise}` as a function or a class", f"{'Got':<10}{found}")
+        return Outcome.FAILED, "\n".join(
+            (*lines, f"{'Ask':<10}Which line gives this name to something else?")
+        )
+    if not isinstance(error, Exception):
+        return Outcome.GRADER_ERROR, f"a check fails by assertions only, not by {error!r}"
+    return Outcome.GRADER_ERROR, f"the check itself broke: {type(error).__name__}: {error}"
+
+
+def trouble_of(error: BaseException) -> Trouble | None:
+    """An exception as one of the learner's code, if it is: marked as such, or raised in a cell of the notebook."""
+    marked = getattr(error, "trouble", None)
+    if isinstance(marked, Trouble):
+        return marked
+    if isinstance(error, AssertionError):
+        return None  # the verdict of a check, also where it was called back from the learner's code
+    told = describe(error)
+    return told if told.rows else None
+
+
+def is_stub(trouble: Trouble) -> bool:
+    """Whether an exception is that of a stub which nobody has filled in yet."""
+    text = trouble.text.strip()
+    bare = text == "" or text.isidentifier() or 'missing the required "forward" function' in text
+    return trouble.type == "NotImplementedError" and bare
+
+
+def describe_trouble(trouble: Trouble) -> str:
+    """An exception of the learner's code, in the lines of a failure."""
+    text = trouble.text.strip().splitlines() or [""]
+    lines = [f"{'Raised':<10}{trouble.type}: {text[0][:200]}"]
+    for function, line, code in trouble.rows[-2:]:
+        lines.append(f"{'At':<10}line {line} of {function}: {code[:120]}")
+    lines.append(f"{'Ask':<10}{_question(trouble, text[0])}")
+    return "\n".join(lines)
+
+
+def _question(trouble: Trouble, text: str) -> str:
+    if trouble.type == "NameError":
+        return "Is every name that this code uses defined, in a cell that has been run?"
+    if "positional argument" in text or "unexpected keyword" in text:
+        return "Do the parameters still have the names and the order that the stub gave them?"
+    if trouble.type == "AttributeError" and "NoneType" in text:
+        return "Which of your functions ends without `return`?"
+    if "size of tensor" in text or "shapes cannot be multiplied" in text or "must match" in text:
+        return "Which shapes meet in that line? Write them down next to each other."
+    if trouble.type == "NotImplementedError":
+        return "Which of the operations in that line does torch not offer for these inputs?"
+    return "What does that line do with an input of these shapes?"
+
+
+def shortened(message: str) -> str:
+    """A message in at most ten lines that every file and screen takes; its last line, the question, is kept."""
+    lines = [line if len(line) <= MAX_LINE else line[: MAX_LINE - 1] + "…" for line in message.splitlines()]
+    if len(lines) > MAX_LINES:
+        lines = [*lines[: MAX_LINES - 2], "…", lines[-1]]
+    return clean("\n".join(lines))

@@ -1,0 +1,71 @@
+"""A headless Chromium for JupyterLab.
+
+``pytest tests/browser --screenshots FOLDER`` leaves a picture of each state in the folder. The README's picture is
+made anew by ``pytest tests/browser -k readme --screenshots docs/images``.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
+
+PATIENCE = 60_000  # milliseconds: two slow cores that start a kernel and import torch
+expect.set_options(timeout=PATIENCE)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--screenshots", type=Path, help="a folder for pictures of what the browser tests see")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = next(filter(None, map(shutil.which, names)), None)
+    if found is None:
+        pytest.skip(f"none of {', '.join(names)} is on this machine")
+    arguments = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--force-color-profile=srgb"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=arguments)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def context(chromium: Browser) -> Iterator[BrowserContext]:
+    size = {"width": 1280, "height": 1000}
+    context = chromium.new_context(viewport=size, device_scale_factor=2, reduced_motion="reduce")
+    context.set_default_timeout(PATIENCE)
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(context: BrowserContext) -> Page:
+    return context.new_page()
+
+
+@pytest.fixture
+def complaints(page: Page) -> list[str]:
+    """What the browser's console says is wrong."""
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: said.append(str(error)))
+    return said
+
+
+@pytest.fixture
+def shot(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Takes a picture of a page, or of a part of it, where ``--screenshots`` asks for one."""
+    folder: Path | None = request.config.getoption("--screenshots", None)
+
+    def take(what: Page | Locator, name: str, **options: Any) -> None:
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            what.screenshot(path=folder / f"{name}.png", **options)
+
+    return take
