@@ -33,33 +33,47 @@ def answer_source(origin: str) -> str:
     Raises CourseError where there is no such thing.
     """
     module, _, path = origin.partition(":")
-    spec = importlib.util.find_spec(module) if module.startswith("scratch") else None
+    try:
+        spec = importlib.util.find_spec(module) if module.split(".")[0] == "scratch" else None
+    except (ImportError, ValueError):
+        spec = None
     if spec is None or spec.origin is None:
         raise CourseError(f"`from: {origin}` names no module of the library")
     text = Path(spec.origin).read_text(encoding="utf-8")
-    node: ast.AST = ast.parse(text)
-    for name in path.split("."):
-        node = next(
-            (child for child in getattr(node, "body", ()) if getattr(child, "name", "") == name), None
-        )
+    return _answer(ast.parse(text), text.split("\n"), path.split("."), origin)
+
+
+def _answer(tree: ast.AST, lines: list[str], path: list[str], origin: str) -> str:
+    node = tree
+    for name in path:
+        inside = getattr(node, "body", ())
+        node = next((child for child in inside if getattr(child, "name", None) == name), None)
         if not isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-            raise CourseError(f"`from: {origin}` names nothing that {module} defines")
-    lines = text.splitlines()
-    functions = [node] if isinstance(node, ast.FunctionDef) else [n for n in node.body if _is_function(n)]
-    for function in reversed(functions):
-        first = function.body[1] if ast.get_docstring(function) is not None else function.body[0]
-        start = function.body[0].end_lineno if first is not function.body[0] else first.lineno - 1
-        indent = " " * function.body[0].col_offset
+            raise CourseError(f"`from: {origin}` names nothing that {origin.partition(':')[0]} defines")
+    begin = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)]) - 1
+    end = node.end_lineno
+    for function in reversed([part for part in ast.walk(node) if _has_answer(part, node)]):
+        docstring, first = ast.get_docstring(function) is not None, function.body[0]
+        start = first.end_lineno if docstring else first.lineno - 1
+        if first.lineno == function.lineno or (docstring and function.body[1].lineno == first.end_lineno):
+            raise CourseError(
+                f"`from: {origin}`: write the body of `{function.name}` on lines of its own, below its `def`"
+            )
+        indent = " " * first.col_offset
         lines.insert(function.end_lineno, indent + END)
         lines.insert(start, indent + BEGIN)
-    begin = min([node.lineno, *(d.lineno for d in node.decorator_list)]) - 1
-    block = lines[begin : node.end_lineno + 2 * len(functions)]
-    margin = len(block[0]) - len(block[0].lstrip())
-    return "\n".join(line[margin:] for line in block)
+        end += 2
+    block = lines[begin:end]
+    margin = " " * (len(block[0]) - len(block[0].lstrip()))
+    return "\n".join(line.removeprefix(margin) for line in block)
 
 
-def _is_function(node: ast.AST) -> bool:
-    return isinstance(node, ast.FunctionDef)
+def _has_answer(part: ast.AST, whole: ast.AST) -> bool:
+    """Whether a part is a function that a learner writes: the whole itself, or a method that does something."""
+    if not isinstance(part, ast.FunctionDef):
+        return False
+    does = part.body[1:] if ast.get_docstring(part) is not None else part.body
+    return bool(does) and (part is whole or part in getattr(whole, "body", ()))
 
 
 def tidy(notebook: NotebookNode, *, outputs: bool) -> NotebookNode:
@@ -202,8 +216,11 @@ def write(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}.{os.getpid()}")
-    new.write_bytes(content)
-    new.replace(path)
+    try:
+        new.write_bytes(content)
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
 
 
 def _ignored(path: Path) -> bool:

@@ -6,6 +6,7 @@ import base64
 import binascii
 import contextlib
 import io
+import tokenize
 from typing import Any
 
 MAX_OUTPUT = 64_000  # characters that one cell may print, and that the values it shows may take
@@ -41,7 +42,7 @@ class Cells:
 
     def run(self, source: str) -> dict[str, Any]:
         """Run one cell. Returns its outputs as plain data and the error that ended it, if one did."""
-        from IPython.core.displayhook import CapturingDisplayHook
+        from IPython.core.displayhook import CapturingDisplayHook, DisplayHook
         from IPython.core.displaypub import CapturingDisplayPublisher
 
         from proctor.trouble import describe
@@ -50,7 +51,11 @@ class Cells:
         publisher = CapturingDisplayPublisher()
         shown: list[Any] = publisher.outputs
         self.shell.display_pub = publisher
-        self.shell.display_trap.hook = CapturingDisplayHook(self.shell, shown)
+        try:
+            hushed = DisplayHook.semicolon_at_end_of_expression(source)
+        except (tokenize.TokenError, SyntaxError):
+            hushed = False
+        self.shell.display_trap.hook = CapturingDisplayHook(self.shell, [] if hushed else shown)
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             result = self.shell.run_cell(source, store_history=False)
         error = result.error_before_exec or result.error_in_exec

@@ -61,6 +61,9 @@ def is_stub(trouble: Trouble) -> bool:
 def describe_trouble(trouble: Trouble) -> str:
     """An exception of the learner's code, in the lines of a failure."""
     text = trouble.text.strip().splitlines() or [""]
+    if trouble.type == "WireError":  # the call went well, but its answer is no data
+        lines = (f"{'Expected':<10}an answer of plain data, such as a tensor", f"{'Got':<10}{text[0][:200]}")
+        return "\n".join((*lines, f"{'Ask':<10}What kind of object does the `return` hand back?"))
     lines = [f"{'Raised':<10}{trouble.type}: {text[0][:200]}"]
     for function, line, code in trouble.rows[-2:]:
         lines.append(f"{'At':<10}line {line} of {function}: {code[:120]}")
@@ -77,6 +80,12 @@ def _question(trouble: Trouble, text: str) -> str:
         return "Which of your functions ends without `return`?"
     if "size of tensor" in text or "shapes cannot be multiplied" in text or "must match" in text:
         return "Which shapes meet in that line? Write them down next to each other."
+    if "Boolean value of Tensor" in text or "truth value of an array" in text:
+        return "Where does that line take a whole tensor for one yes or no?"
+    if "in-place" in text or "leaf Variable" in text:
+        return "Which tensor does that line change in place, and who else needs it?"
+    if trouble.type == "IndexError":
+        return "Which index is meant there, and how long is that dimension?"
     if trouble.type == "NotImplementedError":
         return "Which of the operations in that line does torch not offer for these inputs?"
     return "What does that line do with an input of these shapes?"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import builtins
 import operator
+import sys
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -127,6 +128,8 @@ def _forward(method: str) -> Callable[..., Any]:
         value = self._backend.invoke(self, method, args, {})
         # With a number, an object of the learner's may become another such object, and not an answer.
         if not isinstance(value, _KINDS.get(method, object if isinstance(other, Proxy) else Proxy)):
+            raise _misplaced(self)
+        if method == "__len__" and not 0 <= value <= sys.maxsize:  # what a real object cannot claim
             raise _misplaced(self)
         return float(value) if method == "__float__" else value
 

@@ -188,9 +188,12 @@ def _template(name: str) -> jinja2.Template:
     return environment.get_template(name)
 
 
-def rubric_html(exercise: ExerciseResult, *, lost_hint: str = "") -> str:
-    """The rubric below a learner's ``check("…")``; ``lost_hint`` closes it while points are missing."""
-    return _template("rubric.html").render(exercise=exercise, lost_hint=lost_hint)
+def rubric_html(exercise: ExerciseResult, *, lost_hint: str = "", graded: bool = False) -> str:
+    """The rubric below ``check("…")``, a learner's or, once ``graded``, in formgrader.
+
+    ``lost_hint`` closes it while points are missing.
+    """
+    return _template("rubric.html").render(exercise=exercise, lost_hint=lost_hint, graded=graded)
 
 
 def feedback_html(page: FeedbackPage) -> str:

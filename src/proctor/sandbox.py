@@ -172,6 +172,7 @@ class Sandbox:
                     )
                 answer += part
         except OSError as error:
+            self._warm = False  # so do not wait for it either
             self.close()
             raise SandboxError(f"the student's side does not answer: {error}") from error
         except BaseException:

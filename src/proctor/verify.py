@@ -12,18 +12,20 @@ import atexit
 import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
-import nbformat
 from rich.console import Console
 from rich.table import Table
 
+from proctor.author import read_notebook
 from proctor.course import Course, CourseError, Unit, read_course
-from proctor.grade import Graded, Material, course_material, grade_cells, run_cells
+from proctor.grade import Graded, Material, course_material, grade_cells, released_notebook, run_cells
 from proctor.results import ExerciseResult, Outcome
 from proctor.sandbox import Sandbox
+from proctor.tables import read_text
 
 DRAWS = 20
 KINDS = {
@@ -68,8 +70,7 @@ class Bench:
     def __init__(self, course: Course, unit: Unit, sandbox: Sandbox, draws: int) -> None:
         self.course, self.unit, self.sandbox, self.draws = course, unit, sandbox, draws
         self.material: Material = course_material(course, unit)
-        solution = nbformat.read(course.solution(unit), as_version=4)
-        release = nbformat.read(course.release(unit), as_version=4)
+        solution, release = read_notebook(course.solution(unit)), released_notebook(self.material)
         self.solution, self.stubs = run_cells(solution), run_cells(release)
         self.answers = {
             cell.metadata.nbgrader.grade_id: cell.id
@@ -81,6 +82,8 @@ class Bench:
         return grade_cells(self.material, cells, self.sandbox, exercise=exercise, draws=draws)
 
     def answer(self, exercise: str) -> str:
+        if exercise not in self.answers:
+            raise CourseError(f"solutions/{self.unit.name} has no answer cell of the grade_id `{exercise}`")
         return dict(self.solution)[self.answers[exercise]]
 
     def with_answer(self, exercise: str, source: str) -> list[tuple[str, str]]:
@@ -93,8 +96,8 @@ class Bench:
         exercises = self.course.exercises(self.unit).values()
         return [
             *(("accepted", path.stem, "") for path in styles),
-            *(("solution", name, "") for name in self.answers),
-            *(("stub", name, "") for name in self.answers),
+            *(("solution", e.name, "") for e in exercises),
+            *(("stub", e.name, "") for e in exercises),
             *(("mistake", e.name, mistake.name) for e in exercises for mistake in e.mistakes),
             *(("garbage", e.name, what) for e in exercises for what in GARBAGE),
         ]
@@ -102,13 +105,17 @@ class Bench:
     def prove(self, task: Task) -> Finding:
         """Prove one thing."""
         kind, name, which = task
-        problem = {
+        proofs = {
             "accepted": self._accepted,
             "solution": self._solution,
             "stub": self._stub,
             "mistake": self._mistake,
             "garbage": self._garbage,
-        }[kind](name, which)
+        }
+        try:
+            problem = proofs[kind](name, which)
+        except CourseError as error:
+            problem = str(error)
         return Finding(
             unit=self.unit.name, kind=kind, name=f"{name}: {which}" if which else name, problem=problem
         )
@@ -126,10 +133,7 @@ class Bench:
     def _mistake(self, name: str, which: str) -> str:
         exercise = self.course.exercises(self.unit)[name]
         mistake = next(mistake for mistake in exercise.mistakes if mistake.name == which)
-        try:
-            source = mistake.applied_to(self.answer(name))
-        except CourseError as error:
-            return str(error)
+        source = mistake.applied_to(self.answer(name))
         [result] = self.grade(self.with_answer(name, source), name).verdict.exercises
         for check in result.checks:
             if check.outcome is Outcome.GRADER_ERROR:
@@ -147,10 +151,12 @@ class Bench:
 
     def _accepted(self, name: str, _: str) -> str:
         path = self.course.graders(self.unit) / "accepted" / f"{name}.py"
-        style = path.read_text(encoding="utf-8")
-        defined = {
-            node.name for node in ast.parse(style).body if isinstance(node, (ast.FunctionDef, ast.ClassDef))
-        }
+        style = read_text(path, path.relative_to(self.course.root).as_posix())
+        try:
+            body = ast.parse(style).body
+        except (SyntaxError, ValueError) as error:
+            return f"it is no Python: {error}"
+        defined = {node.name for node in body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
         places = {self.answers[name] for name in defined if name in self.answers}
         if not places:
             return "it defines none of the unit's answers"
@@ -161,7 +167,7 @@ class Bench:
     def _garbage(self, exercise: str, which: str) -> str:
         answer, value = self.answer(exercise), GARBAGE[which]
         source = f"def {exercise}(*args, **kwargs):\n    return {value}\n"
-        if answer.lstrip().startswith("class "):
+        if any(isinstance(node, ast.ClassDef) and node.name == exercise for node in ast.parse(answer).body):
             source = (
                 f"class {exercise}(torch.nn.Module):\n"
                 "    def __init__(self, *args, **kwargs):\n        super().__init__()\n"
@@ -195,8 +201,11 @@ def verify(course: Course, unit: Unit, draws: int = DRAWS, jobs: int = 1) -> Ite
         return
     start = (course.root, unit.name, draws)
     with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_set_up, initargs=start) as pool:
-        for future in as_completed([pool.submit(_prove, task) for task in tasks]):
-            yield future.result()
+        try:
+            for future in as_completed([pool.submit(_prove, task) for task in tasks]):
+                yield future.result()
+        except BrokenProcessPool as error:
+            raise CourseError(f"a process that proves {unit.name} was ended; run this again") from error
 
 
 _bench: list[Bench] = []

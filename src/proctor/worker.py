@@ -76,7 +76,9 @@ class Student:
 
         random.seed(content["seed"])
         np.random.seed(content["seed"] % 2**32)  # noqa: NPY002 - the learner's code may use the old one
-        torch.default_generator.manual_seed(content["seed"])  # torch.manual_seed asks for a GPU each time: 2 ms
+        torch.default_generator.manual_seed(
+            content["seed"]
+        )  # torch.manual_seed asks for a GPU each time: 2 ms
 
     def export(self, value: Any) -> dict[str, Any]:
         """An object that is no plain data stays here, behind a handle."""
@@ -129,6 +131,7 @@ def preload(modules: list[str]) -> Cells:
     import psutil  # noqa: F401
 
     matplotlib.use("module://matplotlib_inline.backend_inline")
+    matplotlib.interactive(True)  # a figure shows at the end of its cell, as in a notebook
     import matplotlib.pyplot
     import matplotlib_inline.backend_inline as inline
 
@@ -214,7 +217,9 @@ def become_student(cells: Cells, descriptor: int, order: dict[str, Any]) -> None
     for name, value in order["rlimits"].items():
         set_limit(name, value)
     sys.stdout = sys.stderr = Full()
-    Student(cells).serve(Connection(socket.socket(fileno=keep)))
+    wire = Connection(socket.socket(fileno=keep))
+    os.register_at_fork(after_in_child=wire.close)  # a child that lives on must not keep the wire open
+    Student(cells).serve(wire)
 
 
 def set_limit(name: str, value: int) -> None:

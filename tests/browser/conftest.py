@@ -1,17 +1,19 @@
 """A headless Chromium for JupyterLab.
 
 ``pytest tests/browser --screenshots FOLDER`` leaves a picture of each state in the folder. The README's picture is
-made anew by ``pytest tests/browser -k readme --screenshots docs/images``.
+made anew by ``pytest tests/browser -k "stands_out and light" --screenshots docs/images``.
 """
 
 from __future__ import annotations
 
+import io
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
 
 PATIENCE = 60_000  # milliseconds: two slow cores that start a kernel and import torch
@@ -35,18 +37,22 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture
-def context(chromium: Browser) -> Iterator[BrowserContext]:
-    size = {"width": 1280, "height": 1000}
-    context = chromium.new_context(viewport=size, device_scale_factor=2, reduced_motion="reduce")
+@pytest.fixture(scope="module")
+def context(chromium: Browser, request: pytest.FixtureRequest) -> Iterator[BrowserContext]:
+    """One for the tests of a server: JupyterLab's scripts are loaded and compiled once."""
+    fine = 2 if request.config.getoption("--screenshots", None) else 1
+    size = {"width": 1360, "height": 1400}
+    context = chromium.new_context(viewport=size, device_scale_factor=fine, reduced_motion="reduce")
     context.set_default_timeout(PATIENCE)
     yield context
     context.close()
 
 
 @pytest.fixture
-def page(context: BrowserContext) -> Page:
-    return context.new_page()
+def page(context: BrowserContext) -> Iterator[Page]:
+    page = context.new_page()
+    yield page
+    page.close()
 
 
 @pytest.fixture
@@ -66,6 +72,8 @@ def shot(request: pytest.FixtureRequest) -> Callable[..., None]:
     def take(what: Page | Locator, name: str, **options: Any) -> None:
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
-            what.screenshot(path=folder / f"{name}.png", **options)
+            picture = Image.open(io.BytesIO(what.screenshot(**options))).convert("RGB")
+            small = picture.quantize(256, dither=Image.Dither.NONE)
+            small.save(folder / f"{name}.png", optimize=True)
 
     return take

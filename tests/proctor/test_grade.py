@@ -8,7 +8,7 @@ import os
 import shutil
 import signal
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -172,12 +172,13 @@ class TestVerdict:
         assert outputs[0]["text"] == "hello\n"
 
 
-class TestEndless:
-    @pytest.fixture(scope="class")
-    def impatient(self) -> Any:
-        with Sandbox(Limits(cell_seconds=1, cells_seconds=6, call_seconds=1, total_seconds=40)) as sandbox:
-            yield sandbox
+@pytest.fixture(scope="module")
+def impatient() -> Iterator[Sandbox]:
+    with Sandbox(Limits(cell_seconds=1, cells_seconds=6, call_seconds=1, total_seconds=40)) as sandbox:
+        yield sandbox
 
+
+class TestEndless:
     def test_an_endless_loop_costs_its_exercise_only(
         self, course: Course, material: Material, impatient: Sandbox, tmp_path: Path
     ) -> None:
@@ -223,12 +224,17 @@ def forge_tags(notebook: Any) -> None:
 FORGED = {
     "another check": "def check(exercise):\n    return 3.0\nimport proctor\nproctor.check = check",
     "another pytest": "import pytest\npytest.fail = lambda *a, **k: None\npytest.main = lambda *a, **k: 0",
-    "another comparison": "import torch\ntorch.allclose = lambda *a, **k: True\nimport numpy\nnumpy.isclose = lambda *a, **k: 1",
+    "another comparison": "import torch, numpy\ntorch.allclose = numpy.isclose = lambda *a, **k: True",
     "another expect": "from proctor import expect\nexpect.close = expect.equal = lambda *a, **k: None",
     "another outcome": "from proctor import results\nresults.Outcome.FAILED = results.Outcome.PASSED",
     "an environment": "import os\nos.environ['PROCTOR_GRADING'] = ''\nos.environ['PYTEST_ADDOPTS'] = '--collect-only'",
-    "an answer that agrees": "class Yes:\n    def __eq__(self, o): return True\n    def __getattr__(self, n): return self\n"
-    "    def __call__(self, *a, **k): return self\ndouble = norm = Yes()",
+    "an answer that agrees": """
+class Yes:
+    def __eq__(self, other): return True
+    def __getattr__(self, name): return self
+    def __call__(self, *args, **kwargs): return self
+double = norm = Yes()
+""",
     "another shape of zero": "def double(x):\n    import torch\n    return torch.zeros(0)",
 }
 
@@ -404,12 +410,14 @@ def _stand_in(job: Job) -> Graded:
     return Graded(verdict=Verdict(unit=UNIT, exercises=(), notes=(job.student, str(os.getpid()))))
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # quick to start; the real ones are spawned
 class TestPool:
     @pytest.fixture
     def jobs(
         self, course: Course, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> Callable[..., list[Job]]:
         monkeypatch.setattr(pools, "_grade_job", _stand_in)
+        monkeypatch.setattr(pools, "get_context", lambda _: multiprocessing.get_context("fork"))
         return lambda *names: [
             Job(root=course.root, unit=UNIT, student=name, path=tmp_path / name) for name in names
         ]
@@ -419,15 +427,21 @@ class TestPool:
         with Pool(size) as pool:
             return {job.student: graded.verdict for job, graded in pool.grade_all(jobs)}
 
-    def test_a_process_that_dies_costs_its_job_only(self, jobs: Callable[..., list[Job]]) -> None:
-        names = ("ada", "killer", "bela", "victim", "chen", "dora", "eve")
+    def test_a_job_that_ends_its_process_is_for_a_person_and_costs_nobody_else(
+        self, jobs: Callable[..., list[Job]]
+    ) -> None:
+        names = ("ada", "killer", "bela", "chen", "dora", "eve", "fay")
         verdicts = self.run(jobs(*names))
         assert sorted(verdicts) == sorted(names)
         assert "ended before it had a verdict" in verdicts["killer"].problem
         assert verdicts["killer"].needs_person
         assert [e.outcome for e in verdicts["killer"].exercises] == [Outcome.GRADER_ERROR] * 2
-        assert {name: verdicts[name].notes[0] for name in names if name != "killer"} == {
-            name: name for name in names if name != "killer"
+        assert {verdict.notes[0] for verdict in verdicts.values() if verdict.notes} == {*names} - {"killer"}
+
+    def test_a_job_whose_process_died_is_tried_again(self, jobs: Callable[..., list[Job]]) -> None:
+        verdicts = self.run(jobs("ada", "victim", "bela"))
+        assert {name: verdict.notes[0] for name, verdict in verdicts.items()} == {
+            name: name for name in ("ada", "victim", "bela")
         }
 
     def test_a_bug_of_the_grader_is_for_a_person(self, jobs: Callable[..., list[Job]]) -> None:
@@ -445,7 +459,7 @@ class TestPool:
             assert list(pool.grade_all([])) == []
             assert pool._pool is None
 
-    def test_submissions_are_graded_side_by_side_on_secret_inputs(
+    def test_submissions_are_graded_in_a_process_of_the_pool(
         self, course: Course, tmp_path: Path
     ) -> None:
         made = [
@@ -453,7 +467,7 @@ class TestPool:
             for name, answers in (("ada", ANSWERS), ("bela", {"double": ANSWERS["double"]}))
         ]
         made.append(Job(root=course.root, unit=UNIT, student="chen", path=tmp_path / "missing.ipynb"))
-        verdicts = self.run(made)
+        verdicts = self.run(made, size=1)
         assert {name: verdict.score for name, verdict in verdicts.items()} == {
             "ada": 6.0,
             "bela": 3.0,
