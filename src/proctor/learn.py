@@ -156,12 +156,11 @@ def open_lab(course: Course) -> None:
         arguments.append("--allow-root")
     # Our settings switch Jupyter's announcements off: they look on the network, and open with a question about news.
     ours = {"PATH": Path(sys.executable).parent, "JUPYTER_CONFIG_PATH": Path(__file__).parent / "jupyter"}
-    first_ours = {name: os.pathsep.join(filter(None, (str(p), os.environ.get(name)))) for name, p in ours.items()}
-    environment = {**os.environ, **first_ours}
+    environment = dict(os.environ)
+    for name, folder in ours.items():
+        environment[name] = os.pathsep.join(filter(None, (str(folder), environment.get(name))))
     command = [sys.executable, "-m", "jupyterlab", *arguments]
     with subprocess.Popen(command, env=environment, cwd=course.root) as server:
         while True:
-            with suppress(
-                KeyboardInterrupt
-            ):  # Ctrl-C is the server's to answer: it asks, and ends its kernels
+            with suppress(KeyboardInterrupt):  # the server answers Ctrl-C: it asks, and ends its kernels
                 raise SystemExit(server.wait())

@@ -51,8 +51,10 @@ class Session:
         self._remote: Remote | None = None
         self._exercise = ""
         self._starts = self._tries = 0
-        self._texts: dict[str, int] = {}  # characters that are kept of a cell's outputs
-        self._images: dict[str, int] = {}  # bytes of its figures
+        self._sizes: dict[
+            str, tuple[int, int]
+        ] = {}  # of what is kept of a cell: characters, bytes of figures
+        self._text_room, self._image_room = MAX_TEXT, MAX_IMAGES
 
     def close(self) -> None:
         """End the submission's process."""
@@ -111,25 +113,26 @@ class Session:
         self._keep(name, CellRun(outputs=[], error=("CellStopped", sentence, [])))
 
     def _keep(self, name: str, run: CellRun) -> None:
-        texts = MAX_TEXT - sum(size for other, size in self._texts.items() if other != name)
-        images = MAX_IMAGES - sum(size for other, size in self._images.items() if other != name)
-        self._texts[name] = self._images[name] = 0
+        texts, images = self._sizes.get(name, (0, 0))
+        self._text_room, self._image_room = self._text_room + texts, self._image_room + images
+        texts = images = 0
         kept: list[dict[str, Any]] = []
         for output in run.outputs[: MAX_DISPLAYS + 2]:
-            text = clean(output.text[: min(MAX_OUTPUT + 100, texts - self._texts[name])])
-            self._texts[name] += len(text)
+            text = clean(output.text[: min(MAX_OUTPUT + 100, self._text_room - texts)])
+            texts += len(text)
             if output.kind != "display":
                 kept.append({"output_type": "stream", "name": output.kind, "text": text})
                 continue
             data = {"text/plain": text}
             size = len(output.png)
-            if output.png.startswith(_PNG) and size <= min(MAX_IMAGE, images - self._images[name]):
-                self._images[name] += size
+            if output.png.startswith(_PNG) and size <= min(MAX_IMAGE, self._image_room - images):
+                images += size
                 data["image/png"] = base64.b64encode(output.png).decode()
             kept.append({"output_type": "display_data", "data": data, "metadata": {}})
         if run.error is not None:
             kept.append(_error(*run.error))
-        self.outputs[name] = kept
+        self._text_room, self._image_room = self._text_room - texts, self._image_room - images
+        self._sizes[name], self.outputs[name] = (texts, images), kept
 
 
 def _error(kind: str, text: str, rows: list[tuple[str, int, str]]) -> dict[str, Any]:

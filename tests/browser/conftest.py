@@ -41,7 +41,7 @@ def chromium() -> Iterator[Browser]:
 def context(chromium: Browser, request: pytest.FixtureRequest) -> Iterator[BrowserContext]:
     """One for the tests of a server: JupyterLab's scripts are loaded and compiled once."""
     fine = 2 if request.config.getoption("--screenshots", None) else 1
-    size = {"width": 1360, "height": 1400}
+    size = {"width": 1310, "height": 1400}
     context = chromium.new_context(viewport=size, device_scale_factor=fine, reduced_motion="reduce")
     context.set_default_timeout(PATIENCE)
     yield context

@@ -74,8 +74,9 @@ def lab_on(root: Path) -> Iterator[Server]:
         try:
             yield Server(url, token, root)
         finally:
-            os.kill(pid, signal.SIGTERM)  # it ends its kernels, and `proctor lab` ends with it
-            with suppress(subprocess.TimeoutExpired):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)  # it ends its kernels, and `proctor lab` ends with it
+            with suppress(subprocess.TimeoutExpired):  # it may hang over a kernel that was only just starting
                 process.wait(20)
     finally:
         if process.poll() is None:

@@ -50,7 +50,7 @@ STUB = 'raise NotImplementedError("{}")'
 
 
 @pytest.fixture(scope="module")
-def course(tmp_path_factory: pytest.TempPathFactory) -> Course:
+def course(quick_gradebook: None, tmp_path_factory: pytest.TempPathFactory) -> Course:
     """The mini course, released; tests leave it as it is."""
     course = make_course(tmp_path_factory.mktemp("grade") / "course")
     release_all(course.root, [UNIT])
@@ -459,9 +459,7 @@ class TestPool:
             assert list(pool.grade_all([])) == []
             assert pool._pool is None
 
-    def test_submissions_are_graded_in_a_process_of_the_pool(
-        self, course: Course, tmp_path: Path
-    ) -> None:
+    def test_submissions_are_graded_in_a_process_of_the_pool(self, course: Course, tmp_path: Path) -> None:
         made = [
             Job(root=course.root, unit=UNIT, student=name, path=submit(course, tmp_path / name, answers))
             for name, answers in (("ada", ANSWERS), ("bela", {"double": ANSWERS["double"]}))

@@ -425,7 +425,9 @@ def test_the_table_lists_every_loss_with_its_reason() -> None:
 def test_the_table_has_a_line_for_every_exercise_that_lost(verdict: Verdict) -> None:
     text = shown(verdict, width=400)
     lost = sum(e.first_loss is not None for e in verdict.exercises)
-    assert text.count("noether · ") >= (1 if verdict.problem else lost)  # a problem is told once for all of them
+    assert text.count("noether · ") >= (
+        1 if verdict.problem else lost
+    )  # a problem is told once for all of them
     assert f"{points(verdict.score)}/{points(verdict.max_score)}" in text
     assert ("a person must look" in text) >= verdict.needs_person
 

@@ -20,7 +20,7 @@ from proctor.remote import Remote, Student
 from proctor.sandbox import Limits, Sandbox, SandboxError
 from proctor.trouble import StudentGone
 
-LIMITS = Limits(cell_seconds=10, call_seconds=8, total_seconds=60, memory=3 << 30, file=1 << 20)
+LIMITS = Limits(cell_seconds=10, call_seconds=8, total_seconds=60, memory=2 << 30, file=1 << 20)
 
 
 @pytest.fixture(scope="module")
@@ -94,10 +94,11 @@ def test_a_call_that_ends_its_process_is_told_and_the_next_submission_runs(warm:
     ids=["loop", "ignores signals", "blocks signals", "power", "stops", "catches all"],
 )  # fmt: skip
 def test_a_call_without_end_is_stopped_in_time(warm: Sandbox, body: str) -> None:
-    begun = time.monotonic()
-    with opened(warm, seconds=0.5) as remote:
+    with opened(warm) as remote:
         student = define(remote, f"import signal, time, os\npid = os.getpid()\ndef f():\n    {body}")
         pid = student.pid
+        remote._call_seconds = 0.5
+        begun = time.monotonic()
         with pytest.raises(StudentGone, match=r"longer than 0\.5 seconds"):
             student.f()
         assert remote.timed_out
@@ -118,12 +119,13 @@ def test_a_cell_without_end_is_stopped_in_time(warm: Sandbox) -> None:
     [
         "return bytearray(16 << 30)", "return torch.zeros(4 << 30)",
         "return np.zeros((16, 1 << 30), np.uint8) + 1",
-        "kept = []\n    while True: kept.append(bytearray(64 << 20))", "return 'x' * (16 << 30)", "return [0] * (4 << 30)",
+        "kept = []\n    while True: kept.append(bytearray(64 << 20))", "return 'x' * (16 << 30)",
+        "return [0] * (4 << 30)",
     ],
 )  # fmt: skip
 def test_sixteen_gigabytes_fail_in_the_students_process_only(warm: Sandbox, body: str) -> None:
     before = psutil.Process().memory_info().rss
-    with opened(warm) as remote:
+    with opened(warm, seconds=60) as remote:
         student = define(remote, f"import numpy as np, torch\ndef f():\n    {body}\ndef g():\n    return 1")
         with pytest.raises((MemoryError, RuntimeError)) as caught:
             student.f()
@@ -458,7 +460,7 @@ def test_thirty_submissions_leak_nothing(warm: Sandbox) -> None:
     for number in range(30):
         with opened(warm) as remote:
             assert define(remote, f"x = {number}").x == number
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - begun < 60
     assert len(os.listdir("/proc/self/fd")) == files  # noqa: PTH208
     assert (len(descendants()), zygote.num_fds()) == (before, theirs)
     assert zygote.children(recursive=True) == []

@@ -49,7 +49,7 @@ ENDINGS = {
     "hangs": "while True: pass",
     "exits": "os._exit(0)",
     "is killed": "os.kill(os.getpid(), signal.SIGKILL)",
-    "takes all memory": "import ctypes; ctypes.string_at(0)",
+    "crashes": "import ctypes; ctypes.string_at(0)",
 }
 
 

@@ -90,7 +90,7 @@ def test_endless_output_is_cut(remote: Remote) -> None:
     assert len(text) < MAX_OUTPUT + 100
     run(remote, "def f():\n    for i in range(300_000): print('x' * 1000)\n    return 1")
     assert Student(remote).f() == 1
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - begun < 60
 
 
 def test_values_that_are_shown_have_limits(remote: Remote) -> None:

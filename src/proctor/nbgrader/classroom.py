@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import re
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import nbgrader.api
 from nbgrader.api import Gradebook
 from nbgrader.apps import NbGraderAPI
 from nbgrader.exchange.default import Exchange, ExchangeFetchAssignment, ExchangeSubmit
@@ -24,6 +26,8 @@ from proctor.grade import Graded
 from proctor.nbgrader.steps import known
 
 logging.getLogger("proctor.nbgrader").addHandler(logging.NullHandler())
+# nbgrader asks a subprocess for its schema's version at every new gradebook; one answer serves a whole process.
+nbgrader.api.get_alembic_version = functools.cache(nbgrader.api.get_alembic_version)
 _CAUSE = re.compile(r"([A-Za-z_.]+(?:Error|Exception)): (.*)")
 
 
