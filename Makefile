@@ -45,10 +45,10 @@ test: .venv/.installed ## run every test: notebooks in step, graders proved, les
 	$(PROCTOR) verify
 	$(PYTEST) -n 2 --dist loadfile --nbval-lax --nbval-current-env lessons
 ifeq ($(WITH_BROWSER),1)
-	$(PYTEST) -n 2
+	$(PYTEST) -n 2 --dist loadfile
 else
 	@echo "The browser tests are left out: $(if $(filter 0,$(BROWSER)),BROWSER=0 was given,no chromium or google-chrome on this machine)."
-	$(PYTEST) -n 2 -m "not browser"
+	$(PYTEST) -n 2 --dist loadfile -m "not browser"
 endif
 
 lint: .venv/.installed ## check style and formatting of code and notebooks

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,13 +20,3 @@ def sandbox() -> Iterator[Sandbox]:
     """A warm sandbox with short limits."""
     with Sandbox(Limits(cell_seconds=20, cells_seconds=30, call_seconds=5, total_seconds=60)) as sandbox:
         yield sandbox
-
-
-@pytest.fixture(scope="session")
-def quick_gradebook() -> Iterator[None]:
-    """nbgrader asks alembic, in a process of its own, for the same version whenever it makes a gradebook: ask once."""
-    import nbgrader.api
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(nbgrader.api, "get_alembic_version", functools.cache(nbgrader.api.get_alembic_version))
-        yield

@@ -12,6 +12,8 @@ import importlib.util
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +223,22 @@ def write(path: Path, content: bytes) -> None:
         new.replace(path)
     finally:
         new.unlink(missing_ok=True)
+
+
+@contextmanager
+def kept_unless_done(folder: Path) -> Iterator[None]:
+    """Put a folder back as it was where this block fails: nbgrader clears a release away before it makes a new one."""
+    with tempfile.TemporaryDirectory(prefix="proctor-kept-") as aside:
+        kept = Path(aside) / folder.name
+        if folder.is_dir():
+            shutil.copytree(folder, kept)
+        try:
+            yield
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            if kept.is_dir():
+                shutil.copytree(kept, folder)
+            raise
 
 
 def _ignored(path: Path) -> bool:

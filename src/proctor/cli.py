@@ -140,11 +140,12 @@ def release(
     every: Annotated[bool, typer.Option("--all", help="All units of the course")] = False,
 ) -> None:
     """Make the exercises of a unit from its solutions and checks, through nbgrader."""
+    from proctor.author import kept_unless_done
     from proctor.nbgrader.classroom import release_all
 
-    chosen = _units(units, every)
-    release_all(chosen[0][0].root, [unit.name for _, unit in chosen])
-    for course, unit in chosen:
+    for course, unit in _units(units, every):
+        with kept_unless_done(course.release(unit).parent):
+            release_all(course.root, [unit.name])
         console.print(f"Released {unit.name}: {_near(course.release(unit).parent)}", markup=False)
 
 

@@ -20,8 +20,8 @@ from rich.console import Console
 from proctor.author import BEGIN, END
 from proctor.course import Course, CourseError, Unit
 from proctor.report import points
-from proctor.roster import verdict_table
 from proctor.results import Verdict
+from proctor.roster import verdict_table
 
 UNIT = "08_attention"
 CLASSIC = ("attention_weights", "softmax over the queries")

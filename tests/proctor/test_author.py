@@ -258,7 +258,7 @@ def contents(course: Course) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def made(quick_gradebook: None, tmp_path_factory: pytest.TempPathFactory) -> Course:
+def made(tmp_path_factory: pytest.TempPathFactory) -> Course:
     """The mini course with a lesson, in step; tests leave it as it is."""
     course = make_course(tmp_path_factory.mktemp("author") / "course")
     (course.root / "lessons").mkdir()

@@ -437,7 +437,7 @@ class TestUndisturbed:
 
 
 @pytest.fixture(scope="module")
-def released(quick_gradebook: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A course with a private check, released."""
     course = make_course(tmp_path_factory.mktemp("checks") / "course")
     release_all(course.root, [UNIT])

@@ -50,7 +50,7 @@ STUB = 'raise NotImplementedError("{}")'
 
 
 @pytest.fixture(scope="module")
-def course(quick_gradebook: None, tmp_path_factory: pytest.TempPathFactory) -> Course:
+def course(tmp_path_factory: pytest.TempPathFactory) -> Course:
     """The mini course, released; tests leave it as it is."""
     course = make_course(tmp_path_factory.mktemp("grade") / "course")
     release_all(course.root, [UNIT])

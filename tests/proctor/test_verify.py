@@ -6,6 +6,7 @@ import io
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import nbformat
@@ -23,7 +24,7 @@ LOOP = "import torch\n\n\ndef double(x):\n    return torch.stack([x, x]).sum(0)\
 
 
 @pytest.fixture(scope="module")
-def made(quick_gradebook: None, tmp_path_factory: pytest.TempPathFactory) -> Course:
+def made(tmp_path_factory: pytest.TempPathFactory) -> Course:
     """The mini course with an answer in another style, released; tests leave it as it is."""
     course = make_course(tmp_path_factory.mktemp("verify") / "course")
     (course.graders(UNIT) / "accepted").mkdir()
@@ -72,6 +73,14 @@ def answer(course: Course, name: str, source: str) -> None:
     nbformat.write(notebook, course.solution(UNIT))
 
 
+@pytest.fixture
+def warm(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole units are proved in this process, in the sandbox that is warm."""
+    monkeypatch.setattr(proofs, "Sandbox", lambda **_: nullcontext(sandbox))
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+
+
+@pytest.mark.usefixtures("warm")
 def test_a_sound_unit_is_proved_in_full(made: Course, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         proofs, "GARBAGE", {name: GARBAGE[name] for name in ("None", "a text", "what it was given")}
@@ -207,10 +216,10 @@ class TestDefects:
         assert "object is not callable" not in prove("garbage", "double", "a list")
 
 
+@pytest.mark.usefixtures("warm")
 def test_the_table_counts_what_was_proved_and_tells_every_problem(
     course: Course, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 1)
     monkeypatch.setattr(proofs, "GARBAGE", {"None": "None"})
     mistakes(course, 'says = "the square of the input"', 'says = "[bold]the cube"')
     out = io.StringIO()
@@ -227,5 +236,5 @@ def test_the_table_counts_what_was_proved_and_tells_every_problem(
 
 def test_a_course_that_is_not_whole_is_one_sentence(course: Course) -> None:
     course.solution(UNIT).write_text("{")
-    with pytest.raises(CourseError, match="01_mini/mini.ipynb is no notebook"):
+    with pytest.raises(CourseError, match=r"01_mini/mini.ipynb is no notebook"):
         list(verify(course, course.unit(UNIT)))

@@ -39,9 +39,10 @@ def inside(folder: Path) -> Iterator[None]:
     os.environ["PATH"] = str(Path(sys.executable).parent) + os.pathsep + path  # it calls `alembic` by name
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", SAWarning
-            )  # nbgrader's own queries; nothing that a teacher can mend
+            # nbgrader's own queries, misspelt arguments and files left open: nothing that a teacher can mend.
+            warnings.simplefilter("ignore", SAWarning)
+            warnings.filterwarnings("ignore", "Passing unrecognized arguments", DeprecationWarning)
+            warnings.filterwarnings("ignore", "unclosed file .*timestamp", ResourceWarning)
             yield
     finally:
         os.environ["PATH"] = path

@@ -116,7 +116,10 @@ def write_verdict(notebook: NotebookNode, graded: grade.Graded) -> None:
         cell.outputs = [nbformat.from_dict(output) for output in graded.outputs.get(cell.id, [])]
         if is_grade(cell):
             result = verdict.exercise(exercise_of(cell.source) or "")
-            data = {"text/plain": repr(float(result.score)), "text/html": report.rubric_html(result)}
+            data = {
+                "text/plain": repr(float(result.score)),
+                "text/html": report.rubric_html(result, graded=True),
+            }
             cell.outputs = [
                 nbformat.v4.new_output("execute_result", data=data, execution_count=cell.execution_count)
             ]
