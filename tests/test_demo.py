@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -18,7 +19,9 @@ def state_of_checkout() -> str:
     """What git sees of the checkout, ignored files included."""
     command = ["git", "status", "--porcelain", "--ignored", "--untracked-files=all", "--", ".", ":!.venv"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    return "\n".join(line for line in done.stdout.splitlines() if "cache" not in line and ".pyc" not in line)
+    return "\n".join(
+        line for line in done.stdout.splitlines() if not re.search(r"cache|\.pyc|\.hypothesis", line)
+    )
 
 
 @pytest.fixture(scope="module")
