@@ -198,7 +198,7 @@ def _no_function(backend: Backend | None, exercise: str) -> str:
 
 
 def seed_all(seed: int) -> None:
-    """Seed the generators that the learner's code may draw from, as the student's side does (see ``worker.py``)."""
+    """Seed the generators that the learner's code may draw from, as the student's side does (see ``student.py``)."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.default_generator.manual_seed(seed)

@@ -1,7 +1,7 @@
 """One end of the conversation between the two processes: requests, replies, callbacks, gradients.
 
 Both sides speak the same language and differ in what they answer. The student's side answers everything about
-its own namespace (``worker.py``); the trusted side answers nothing but calls of the plain functions that a
+its own namespace (``student.py``); the trusted side answers nothing but calls of the plain functions that a
 check has passed in, and for their gradients. While a side waits for a reply it serves the other's requests, so
 a call may call back.
 """

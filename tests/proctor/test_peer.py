@@ -30,7 +30,7 @@ from proctor.sandbox import Limits, Sandbox
 from proctor.trouble import Trouble, as_exception, describe
 from proctor.values import Encoder
 from proctor.wire import MAGIC, Connection, WireClosed, WireError
-from proctor.worker import Student as Served
+from proctor.student import Student as Served
 
 CELL = '''import collections, sys
 from typing import NamedTuple

@@ -104,7 +104,7 @@ def test_garbage_instead_of_a_cells_result_costs_that_cell(sandbox: Sandbox, gar
     """The learner's code can reach the worker's own objects: what they answer is believed in nothing."""
     tamper = f"""
 import gc, numpy as np
-from proctor.worker import Student
+from proctor.student import Student
 for thing in gc.get_objects():
     if type(thing) is Student:
         thing.peer.answer["run"] = lambda content: {garbage}
