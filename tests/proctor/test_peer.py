@@ -27,10 +27,10 @@ from hypothesis import strategies as st
 from proctor.peer import MAX_NESTED, MAX_REPLIES, Peer, StudentGone
 from proctor.remote import Local, Proxy, Remote, Student
 from proctor.sandbox import Limits, Sandbox
+from proctor.student import Student as Served
 from proctor.trouble import Trouble, as_exception, describe
 from proctor.values import Encoder
 from proctor.wire import MAGIC, Connection, WireClosed, WireError
-from proctor.student import Student as Served
 
 CELL = '''import collections, sys
 from typing import NamedTuple

@@ -114,7 +114,8 @@ for thing in gc.get_objects():
     ) as opened:
         works = student(opened, "one")
         assert works.a() == 1
-        assert works.b() == 2
+        with pytest.raises(StudentGone, match="There is no `b`"):
+            works.b()
         for outputs in opened.outputs.values():
             nbformat.validate(nbformat.from_dict(as_notebook(outputs)))
 
