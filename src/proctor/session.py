@@ -14,13 +14,15 @@ import msgspec
 
 from proctor.cells import MAX_DISPLAYS, MAX_IMAGE, MAX_OUTPUT
 from proctor.remote import Remote
-from proctor.sandbox import Sandbox
+from proctor.sandbox import Sandbox, Submission
 from proctor.trouble import StudentGone, Trouble, clean
+from proctor.wire import Connection, WireClosed, WireError, WireTimeout
 
 MAX_RESTARTS = 3  # of one submission's process for the sake of one exercise, each with all cells run again
 MAX_CRASHES = 50  # processes that one submission may use up in all
 MAX_TEXT = 1_000_000  # characters of output that are kept of one submission
 MAX_IMAGES = 20 << 20  # bytes of its figures
+_ENDED = "Your code ended its own process (by exit, a crash, or for want of memory), so nothing came back."
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -48,7 +50,9 @@ class Session:
         self._end = time.monotonic() + sandbox.limits.total_seconds
         self._skip: set[str] = set()
         self._stack = ExitStack()
-        self._remote: Remote | None = None
+        self._submission: Submission | None = None
+        self._cells: Remote | None = None  # to the process in which the cells have run
+        self._remote: Remote | None = None  # to the fork of it that the checks of the exercise talk to
         self._exercise = ""
         self._starts = self._tries = 0
         self._sizes: dict[
@@ -61,17 +65,29 @@ class Session:
         self._stack.close()
 
     def open_exercise(self, exercise: str) -> Remote:
-        """The way in for the checks of an exercise; a new process where an earlier exercise ended the old one."""
+        """The way in for the checks of an exercise: a fresh fork of the process in which the cells have run.
+
+        A check that ends its fork gets a new one, and so does the next exercise. Where the process itself has gone,
+        all cells are run again in a new one.
+        """
         changed, self._exercise = exercise != self._exercise, exercise
         if changed:
             self._tries = 0
-        while self._remote is None or (self._remote.gone and (changed or not self._remote.timed_out)):
-            spent = self._starts > MAX_CRASHES or self._tries > MAX_RESTARTS or time.monotonic() > self._end
-            if self._remote is not None and spent:
+        elif self._remote is not None and (not self._remote.gone or self._remote.timed_out):
+            return self._remote
+        while self._remote is None or (self._tries <= MAX_RESTARTS and time.monotonic() < self._end):
+            if self._cells is None or self._cells.gone:
+                if self._starts > MAX_CRASHES and self._cells is not None:
+                    self._remote = self._cells
+                    break
+                if (
+                    not self._start()
+                ):  # no try: the cell that ended it is left out of the next, so there is an end
+                    continue
+            self._tries += 1
+            self._branch()
+            if not self._remote.gone:
                 break
-            changed = False
-            # A start that ends in a cell is no try: that cell is left out of the next, so there is an end to them.
-            self._tries += self._start()
         return self._remote
 
     def _start(self) -> bool:
@@ -79,9 +95,9 @@ class Session:
         self._stack.close()
         self._starts += 1
         limits = self.sandbox.limits
-        connection = self._stack.enter_context(self.sandbox.submission())
-        remote = Remote(connection, limits.call_seconds, max(0.0, self._end - time.monotonic()))
-        self._remote = remote
+        self._submission = self._stack.enter_context(self.sandbox.submission())
+        remote = self._way(self._submission.connection)
+        self._cells = self._remote = remote
         end = time.monotonic() + limits.cells_seconds
         for name, source in self.cells:
             if name in self._skip:
@@ -104,12 +120,26 @@ class Session:
             self._keep(name, run)
         return True
 
+    def _branch(self) -> None:
+        """Talk to a fresh fork from now on; where there is none, to nobody."""
+        if self._submission is None or self._cells is None:
+            return
+        try:
+            self._remote = self._way(self._submission.branch())
+        except (WireClosed, WireError, WireTimeout):
+            self._cells.gone = _ENDED
+            self._remote = self._cells
+
+    def _way(self, connection: Connection) -> Remote:
+        left = max(0.0, self._end - time.monotonic())
+        return Remote(connection, self.sandbox.limits.call_seconds, left)
+
     def _give_up(self, name: str, sentence: str) -> None:
         # A cell that ended the process is left out when the others are run again.
         if time.monotonic() < self._end:
             self._skip.add(name)
-        if self._remote is not None:
-            self._remote.timed_out = False
+        if self._cells is not None:
+            self._cells.timed_out = False
         self._keep(name, CellRun(outputs=[], error=("CellStopped", sentence, [])))
 
     def _keep(self, name: str, run: CellRun) -> None:

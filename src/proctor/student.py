@@ -17,6 +17,7 @@ class Student:
     handles: dict[int, Any] = field(default_factory=dict)
     numbers: dict[int, int] = field(default_factory=dict)  # of handles, by the object's id
     peer: Any = None
+    connection: Any = None
 
     def run(self, content: dict[str, Any]) -> Any:
         """Run one cell of the notebook."""
@@ -86,16 +87,34 @@ class Student:
 
     def serve(self, connection: Any) -> None:
         """Answer requests until the other side has gone."""
-        from proctor.peer import Peer, StudentGone
+        from proctor.branch import make
+        from proctor.peer import StudentGone
         from proctor.wire import WireClosed, WireError, WireTimeout
+
+        earlier: list[int] = []
+        with contextlib.suppress(WireClosed, WireError, WireTimeout, StudentGone):
+            connection.send({"ready": True}, [])
+            self._listen(connection)
+            while True:
+                header, buffers = self.connection.receive()
+                if header.get("op") == "branch":
+                    now = make(self.connection, earlier)
+                    if now is not self.connection:
+                        self._listen(now)
+                else:
+                    self.peer.reply(header, buffers)
+
+    def _listen(self, connection: Any) -> None:
+        from proctor.peer import Peer
 
         names = ("run", "get", "has", "invoke", "attribute", "assign", "seed")
         answer = {name: getattr(self, name) for name in names}
         # SystemExit and KeyboardInterrupt in the learner's code are errors like any other.
+        self.connection = connection
         self.peer = Peer(connection, answer, self.export, self.resolve, caught=BaseException)
         answer["vjp"] = self.peer.vjp
-        with contextlib.suppress(WireClosed, WireError, WireTimeout, StudentGone):
-            connection.send({"ready": True}, [])
-            while True:
-                header, buffers = connection.receive()
-                self.peer.reply(header, buffers)
+
+    def hang_up(self) -> None:
+        """Close the wire in a child that the learner's code has made: it must not keep it open."""
+        if self.connection is not None:
+            self.connection.close()

@@ -96,6 +96,24 @@ class Connection:
             raise WireError("the header is no JSON object")
         return header, [self._read(size, deadline) for size in sizes]
 
+    def pass_descriptor(self, descriptor: int, deadline: float | None = None) -> None:
+        """Give the other side a file descriptor. Raises WireClosed or WireTimeout."""
+        try:
+            self._socket.settimeout(_left(deadline))
+            socket.send_fds(self._socket, [b"d"], [descriptor])
+        except TimeoutError:
+            raise WireTimeout from None
+        except OSError as error:
+            raise WireClosed from error
+
+    def take_descriptor(self) -> int:
+        """The file descriptor that the other side gives. Raises WireClosed where it gives none."""
+        self._socket.settimeout(None)
+        _, descriptors, _, _ = socket.recv_fds(self._socket, 1, 1)
+        if not descriptors:
+            raise WireClosed
+        return descriptors[0]
+
     def close(self) -> None:
         """Close this end."""
         self._socket.close()

@@ -9,7 +9,7 @@ everything that it started ends with it, and when the zygote ends, its folder go
 from __future__ import annotations
 
 import contextlib
-import ctypes
+import gc
 import importlib
 import json
 import os
@@ -20,20 +20,24 @@ import socket
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from proctor import confine, kernel
 from proctor.cells import Cells, Full
+from proctor.keeper import keep as keep_order
 from proctor.student import Student
 
-PR_SET_CHILD_SUBREAPER = 36
 
-
-def preload(modules: list[str]) -> Cells:
-    """Load what a submission needs, so that a fork starts warm."""
+def preload(modules: list[str], hidden: dict[str, str] | None = None) -> Cells:
+    """Load what a submission needs, so that a fork starts warm; ``hidden`` modules cannot be imported, and why."""
     import torch
 
-    torch.set_num_threads(1)  # before anything else: with a thread pool running, children of a fork deadlock
+    # Before anything else: with a thread pool running, children of a fork deadlock. And it stays at one.
+    torch.set_num_threads(1)
+    torch.set_num_threads = torch.set_num_interop_threads = lambda count: None
     import matplotlib
     import numpy  # noqa: F401
     import psutil  # noqa: F401
@@ -49,39 +53,45 @@ def preload(modules: list[str]) -> Cells:
     for module in modules:
         with contextlib.suppress(ImportError):
             importlib.import_module(module)
+    if hidden:
+        from proctor import blocked
+
+        blocked.install(hidden)
     cells = Cells()
     inline.configure_inline_support(cells.shell, "module://matplotlib_inline.backend_inline")
     cells.run("1 + 1")
+    gc.collect()
+    gc.freeze()  # otherwise the first collection in each fork copies every page
     return cells
 
 
 def zygote(control: socket.socket, home: Path) -> None:
     """Fork a process for every request until the control socket closes; end each with all it has started."""
+    submission = Submission()
     try:
-        if sys.platform == "linux":
-            ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1)
         order, _ = _take_order(control)
-        cells = preload(order["preload"])
+        inner = order["level"] >= 2
+        if order["level"]:
+            confine.settle(inner=inner)
+        (home / "zygote").mkdir(parents=True, exist_ok=True)
+        if kernel.known_machine():
+            kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
+        cells = preload(order["preload"], order["hidden"])
         _answer(control, {"ready": True})
-        child = None
         while True:
             order, descriptors = _take_order(control)
             if order["op"] == "fork":
-                child = os.fork()
-                if child == 0:
-                    control.close()
-                    status = 1
-                    try:
-                        become_student(cells, descriptors[0], order)
-                        status = 0
-                    finally:
-                        os._exit(status)
+                try:
+                    submission = start(cells, control, descriptors[0], order, inner=inner)
+                    _answer(control, {"pid": submission.pid})
+                except OSError as error:
+                    _answer(control, {"error": str(error)})
                 for descriptor in descriptors:
                     os.close(descriptor)
-                _answer(control, {"pid": child})
+            elif order["op"] == "sweep":
+                _answer(control, {"swept": submission.sweep()})
             else:
-                _answer(control, {"ended": end_children(child)})
-                child = None
+                _answer(control, {"ended": submission.end()})
     except (EOFError, OSError):
         pass  # the other side has closed, or has died: leave nothing behind
     finally:
@@ -90,6 +100,108 @@ def zygote(control: socket.socket, home: Path) -> None:
     os._exit(
         0 if ended else 1
     )  # at 1 the other side looks for what is left; torch would take seconds to tidy up
+
+
+@dataclass(slots=True)
+class Submission:
+    """The processes of one submission, as the zygote that has started them sees them."""
+
+    pid: int | None = None  # of the first process in its namespaces, or of the one that runs the code
+    channel: socket.socket | None = None  # to that first process
+    kept: set[int] | None = None
+
+    def sweep(self) -> bool:
+        """End what the checks of an exercise have started; whether nothing of it is left."""
+        if self.pid is None:
+            return False
+        if self.channel is not None:
+            self.channel.settimeout(10.0)
+            self.channel.sendall(b"s")
+            return self.channel.recv(1) == b"y"
+        if self.kept is None:
+            self.kept = {self.pid, *(child.pid for child in _descendants())}
+            return True
+        return end_children(keep=self.kept)
+
+    def end(self) -> bool:
+        """End all of them; whether none is left."""
+        pid, channel = self.pid, self.channel
+        self.pid = self.channel = self.kept = None
+        if channel is None:
+            return end_children(pid)
+        channel.close()
+        if pid is not None:  # the kernel ends a namespace with its first process
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+        return True
+
+
+def start(
+    cells: Cells, control: socket.socket, descriptor: int, order: dict[str, Any], *, inner: bool
+) -> Submission:
+    """Fork the process of a submission, in namespaces of its own where ``inner``."""
+    if not inner:
+        child = os.fork()
+        if child == 0:
+            control.close()
+            _run_to_the_end(lambda: become_student(cells, descriptor, order, inner=False), descriptor)
+        return Submission(child)
+    ours, theirs = socket.socketpair()
+    child = os.fork()
+    if child == 0:
+        control.close()
+        ours.close()
+        _run_to_the_end(lambda: _found(cells, descriptor, order, theirs), descriptor)
+    theirs.close()
+    os.waitpid(child, 0)
+    told = ours.recv(1 << 10)  # from the process that has left for the new namespaces, and is gone
+    if not told.isdigit():
+        raise OSError(told.decode() or "no namespaces")
+    return Submission(int(told), ours)
+
+
+def _found(cells: Cells, descriptor: int, order: dict[str, Any], channel: socket.socket) -> None:
+    """Make new namespaces, start their first process, and tell its number."""
+    try:
+        confine.enter()
+        first = os.fork()
+    except OSError as error:
+        channel.sendall(str(error).encode()[:1000])
+        return
+    if first:
+        channel.sendall(str(first).encode())
+        return
+    confine.furnish(order["disk"])
+    student = os.fork()
+    if student == 0:
+        channel.close()
+        become_student(cells, descriptor, order, inner=True)
+        return
+    keep_channel = os.dup2(channel.fileno(), 3)
+    null = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(null, standard)
+    os.closerange(4, 4096)
+    keep_order(socket.socket(fileno=keep_channel), student, order["memory"])
+
+
+def _run_to_the_end(work: Callable[[], None], wire: int) -> NoReturn:
+    """Do what a fork is for, and end; what the kernel refuses is told over the wire, which nobody else uses yet."""
+    from proctor.wire import Connection
+
+    status = 1
+    try:
+        work()
+        status = 0
+    except Exception as error:
+        for descriptor in (wire, 3):  # where it is before and after `become_student`
+            with contextlib.suppress(Exception):
+                Connection(socket.socket(fileno=descriptor)).send({"error": str(error)}, [])
+                break
+    finally:
+        os._exit(status)
 
 
 def _take_order(control: socket.socket) -> tuple[dict[str, Any], list[int]]:
@@ -108,13 +220,14 @@ def _answer(control: socket.socket, answer: dict[str, Any]) -> None:
     control.sendall(json.dumps(answer).encode() + b"\n")
 
 
-def become_student(cells: Cells, descriptor: int, order: dict[str, Any]) -> None:
+def become_student(cells: Cells, descriptor: int, order: dict[str, Any], *, inner: bool) -> None:
     """Turn a fork of the zygote into the process of one submission, within its limits, and serve it."""
     from proctor.wire import Connection
 
+    folder = str(confine.WORK) if inner else order["folder"]
     os.setsid()
-    os.chdir(order["folder"])
-    os.environ.update(HOME=order["folder"], TMPDIR=order["folder"])
+    os.chdir(folder)
+    os.environ.update(HOME=folder, TMPDIR=folder)
     tempfile.tempdir = None
     null = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
@@ -123,18 +236,23 @@ def become_student(cells: Cells, descriptor: int, order: dict[str, Any]) -> None
     os.set_inheritable(keep, False)
     os.closerange(4, 4096)
     for name, value in order["rlimits"].items():
-        set_limit(name, value)
+        set_limit(name, value, alone=inner)
+    if order["fences"]:
+        confine.renounce(inner=inner, readable=order.get("readable", []), work=folder)
     sys.stdout = sys.stderr = Full()
-    wire = Connection(socket.socket(fileno=keep))
-    os.register_at_fork(after_in_child=wire.close)  # a child that lives on must not keep the wire open
-    Student(cells).serve(wire)
+    student = Student(cells)
+    os.register_at_fork(after_in_child=student.hang_up)  # a child that lives on must not keep the wire open
+    student.serve(Connection(socket.socket(fileno=keep)))
 
 
-def set_limit(name: str, value: int) -> None:
-    """Set a limit of this process by its name in ``resource``; ``RLIMIT_NPROC`` on top of what runs already."""
+def set_limit(name: str, value: int, *, alone: bool = False) -> None:
+    """Set a limit of this process by its name in ``resource``; ``RLIMIT_NPROC`` on top of what runs already.
+
+    ``alone``: in a user namespace of its own, where the kernel counts nothing else.
+    """
     import psutil
 
-    if name == "RLIMIT_NPROC":  # the kernel counts everything that the account runs, in threads
+    if name == "RLIMIT_NPROC" and not alone:  # the kernel counts all that the account runs, in threads
         mine = (p for p in psutil.process_iter(["uids", "num_threads"]) if p.info["uids"])
         value += sum(p.info["num_threads"] or 0 for p in mine if p.info["uids"].real == os.getuid())
     limit = getattr(resource, name)
@@ -147,8 +265,22 @@ def set_limit(name: str, value: int) -> None:
             raise  # macOS refuses some, such as a limit of address space; there a learner grades their own work
 
 
-def end_children(leader: int | None = None, seconds: float = 10.0) -> bool:
-    """Kill every descendant, the group of ``leader`` at one blow; whether none is left.
+def _descendants() -> list[Any]:
+    import psutil
+
+    return psutil.Process().children(recursive=True)
+
+
+def _is_zombie(process: Any) -> bool:
+    import psutil
+
+    with contextlib.suppress(psutil.Error):
+        return process.status() == psutil.STATUS_ZOMBIE
+    return True
+
+
+def end_children(leader: int | None = None, seconds: float = 10.0, keep: Collection[int] = ()) -> bool:
+    """Kill every descendant but those in ``keep``, the group of ``leader`` at one blow; whether none is left.
 
     As their reaper, this process inherits those whose parents have gone.
     """
@@ -159,7 +291,8 @@ def end_children(leader: int | None = None, seconds: float = 10.0) -> bool:
             os.killpg(leader, signal.SIGKILL)
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        children = psutil.Process().children(recursive=True)
+        children = [child for child in _descendants() if child.pid not in keep]
+        children = [child for child in children if not (keep and _is_zombie(child))]
         for child in children:
             with contextlib.suppress(psutil.Error):
                 child.kill()

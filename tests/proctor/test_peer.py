@@ -277,8 +277,8 @@ def student(request: pytest.FixtureRequest) -> Iterator[Student]:
             yield Student(remote)
             assert not remote.gone
     else:
-        with request.getfixturevalue("sandbox").submission() as connection:
-            remote = Remote(connection, 20.0, 300.0)
+        with request.getfixturevalue("sandbox").submission() as submission:
+            remote = Remote(submission.connection, 20.0, 300.0)
             assert remote.run(CELL, 30.0) == {"outputs": [], "error": None}
             yield Student(remote)
             assert not remote.gone

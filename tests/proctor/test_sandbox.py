@@ -19,6 +19,7 @@ import pytest
 from proctor.remote import Remote, Student
 from proctor.sandbox import Limits, Sandbox, SandboxError
 from proctor.trouble import StudentGone
+from proctor.walls import Level
 
 LIMITS = Limits(cell_seconds=10, call_seconds=8, total_seconds=60, memory=2 << 30, file=1 << 20)
 
@@ -26,14 +27,14 @@ LIMITS = Limits(cell_seconds=10, call_seconds=8, total_seconds=60, memory=2 << 3
 @pytest.fixture(scope="module")
 def warm() -> Iterator[Sandbox]:
     """A sandbox that lives through the whole file, whatever has been done to it."""
-    with Sandbox(LIMITS) as sandbox:
+    with Sandbox(LIMITS, level=Level.PLAIN) as sandbox:
         yield sandbox
 
 
 @contextmanager
 def opened(sandbox: Sandbox, seconds: float = 8.0) -> Iterator[Remote]:
-    with sandbox.submission() as connection:
-        yield Remote(connection, seconds, 60.0)
+    with sandbox.submission() as submission:
+        yield Remote(submission.connection, seconds, 60.0)
 
 
 def define(remote: Remote, source: str) -> Student:
@@ -282,7 +283,10 @@ def test_the_environment_holds_nothing_of_the_callers_and_what_a_course_names_is
 ) -> None:
     monkeypatch.setenv("PROCTOR_TEST_SECRET", "hunter2")
     monkeypatch.setenv("PYTHONPATH", "/nowhere")
-    with Sandbox(LIMITS, preload=("colorsys", "no_such_module")) as sandbox, opened(sandbox) as remote:
+    with (
+        Sandbox(LIMITS, ("colorsys", "no_such_module"), level=Level.PLAIN) as sandbox,
+        opened(sandbox) as remote,
+    ):
         source = """
 import os, psutil, sys
 loaded = "colorsys" in sys.modules
@@ -296,7 +300,7 @@ path = list(sys.path)
 """
         student = define(remote, source)
         allowed = {"PATH", "LANG", "LC_ALL", "TZ", "HOME", "TMPDIR", "IPYTHONDIR", "MPLCONFIGDIR", "OMP_NUM_THREADS",
-                   "PROCTOR_GRADING", "LC_CTYPE"}  # fmt: skip
+                   "PROCTOR_GRADING", "LC_CTYPE", "USER", "PYTHONDONTWRITEBYTECODE"}  # fmt: skip
         for environment in (student.mine, *student.parents):
             assert "hunter2" not in repr(environment)
             libraries = {
@@ -372,7 +376,7 @@ def descendants() -> list[int]:
 
 
 def test_closing_ends_everything_also_in_the_middle_of_a_submission() -> None:
-    sandbox = Sandbox(LIMITS)
+    sandbox = Sandbox(LIMITS, level=Level.PLAIN)
     sandbox.start()
     process, home = sandbox._process, sandbox._home
     sandbox.start()
@@ -407,7 +411,8 @@ def test_nothing_is_left_where_the_trusted_process_dies(moment: str, tmp_path: P
 import sys, tempfile
 from proctor.remote import Remote, Student
 from proctor.sandbox import Sandbox
-sandbox = Sandbox()
+from proctor.walls import Level
+sandbox = Sandbox(level=Level.PLAIN)
 if sys.argv[1] == "starting":
     import subprocess
     start = subprocess.Popen.__init__
@@ -415,8 +420,8 @@ if sys.argv[1] == "starting":
         start(self, *args, **kwargs)
         print(self.pid, sandbox._home, self.pid, flush=True)
     subprocess.Popen.__init__ = tell
-with sandbox.submission() as connection:
-    remote = Remote(connection, 100, 100)
+with sandbox.submission() as submission:
+    remote = Remote(submission.connection, 100, 100)
     remote.run("import os, subprocess, time\\npid = os.getpid()\\n"
                "child = subprocess.Popen(['sleep', '1000'], start_new_session=True).pid", 20)
     student = Student(remote)
@@ -441,7 +446,7 @@ with sandbox.submission() as connection:
 
 
 def test_sandboxes_run_side_by_side(warm: Sandbox) -> None:
-    with opened(warm) as first, Sandbox(LIMITS) as other, opened(other) as second:
+    with opened(warm) as first, Sandbox(LIMITS, level=Level.PLAIN) as other, opened(other) as second:
         students = [define(remote, f"x = {n}\ndef f(): return x") for n, remote in enumerate((first, second))]
         assert [student.f() for student in students] == [0, 1]
         assert warm._home != other._home

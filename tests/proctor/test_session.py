@@ -150,13 +150,60 @@ CRASHES = ("crash", "def crash(): os._exit(1)\ndef hang(): time.sleep(100)\ndef 
 def test_a_call_that_crashes_costs_its_exercise_only(sandbox: Sandbox) -> None:
     with session(sandbox, CRASHES) as opened:
         first = student(opened, "one").fine()
-        assert student(opened, "two").fine() == first
+        assert student(opened, "one").fine() == first  # all checks of an exercise talk to one fork
+        second = student(opened, "two").fine()
+        assert second != first
         with pytest.raises(StudentGone, match="ended its own process"):
             student(opened, "two").crash()
-        second = student(opened, "two").fine()  # the other checks of the exercise have a new process
-        assert second != first
-        assert student(opened, "three").fine() == second
+        third = student(opened, "two").fine()  # the other checks of the exercise have a new one
+        assert len({first, second, third, student(opened, "three").fine()}) == 4
+        assert opened._starts == 1  # and the cells have run but once
         assert opened.outputs.keys() == {"prelude", "crash"}
+
+
+STATE = """
+import os, subprocess, pathlib, sys, time, torch
+seen = []
+def note(x):
+    seen.append(x)
+    torch.note = x
+    pathlib.Path("note").write_text(str(x))
+    return len(seen), os.path.exists("cell")
+def look():
+    return seen, hasattr(torch, "note"), os.path.exists("note"), os.path.exists("cell")
+def start():
+    return subprocess.Popen(["sleep", "1000"], start_new_session=True).pid
+def runs(pid):
+    try:
+        os.kill(pid, 0)
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().split(")")[1].split()[0] != "Z"
+    except ProcessLookupError:
+        return False
+of_the_cells = start()
+pathlib.Path("cell").write_text("written by a cell")
+"""
+
+
+def test_what_one_exercise_leaves_the_next_never_sees(sandbox: Sandbox) -> None:
+    with session(sandbox, ("state", STATE)) as opened:
+        assert student(opened, "one").note(1) == (1, True)
+        assert student(opened, "one").look() == ([1], True, True, True)
+        left = student(opened, "one").start()
+        assert student(opened, "one").runs(left)
+        two = student(opened, "two")
+        files_too = sandbox.level.inner
+        assert two.look() == ([], False, not files_too, True)
+        assert not two.runs(left)
+        assert two.runs(two.of_the_cells)
+
+
+def test_an_exercise_that_kills_the_process_of_the_cells_costs_no_other(sandbox: Sandbox) -> None:
+    killer = ("killer", "def kill(): os.kill(os.getppid(), 9)\ndef fine(): return 1")
+    with session(sandbox, killer) as opened:
+        student(opened, "one").kill()
+        assert student(opened, "two").fine() == 1
+        assert opened._starts == 2
 
 
 def test_an_exercise_that_crashes_again_and_again_leaves_the_others_theirs(sandbox: Sandbox) -> None:
@@ -179,7 +226,7 @@ def test_a_call_that_takes_too_long_is_not_tried_again_within_its_exercise(sandb
         assert time.monotonic() - begun < 5
         assert opened._starts == 1
         assert student(opened, "two").fine()
-        assert opened._starts == 2
+        assert opened._starts == 1
 
 
 def test_the_total_time_bounds_everything(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:

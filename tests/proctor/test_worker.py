@@ -28,8 +28,8 @@ def sandbox() -> Iterator[Sandbox]:
 
 @pytest.fixture
 def remote(sandbox: Sandbox) -> Iterator[Remote]:
-    with sandbox.submission() as connection:
-        yield Remote(connection, 20.0, 120.0)
+    with sandbox.submission() as submission:
+        yield Remote(submission.connection, 20.0, 120.0)
 
 
 def run(remote: Remote, source: str) -> dict[str, Any]:
@@ -146,8 +146,8 @@ def test_a_tampered_shell_is_an_error_of_the_student(remote: Remote) -> None:
 
 def test_every_submission_starts_from_the_same_namespace(sandbox: Sandbox) -> None:
     for _ in range(2):
-        with sandbox.submission() as connection:
-            remote = Remote(connection, 20.0, 60.0)
+        with sandbox.submission() as submission:
+            remote = Remote(submission.connection, 20.0, 60.0)
             assert texts(run(remote, "'leftover' in globals()"), "display") == ["False"]
             run(remote, "leftover = 1; import torch, builtins; torch.leftover = 1; builtins.leftover = 1")
 
@@ -291,13 +291,17 @@ def test_a_worker_whose_other_side_is_gone_at_once_leaves_nothing_behind(started
 
 
 def test_a_worker_whose_other_side_is_gone_while_it_loads_leaves_nothing_behind(started: Started) -> None:
-    for byte in b'{"preload": ["no_such_module", "json"]}\n':  # an order may come in pieces
+    for byte in (
+        b'{"level": 0, "hidden": {}, "preload": ["no_such_module", "json"]}\n'
+    ):  # an order may come in pieces
         started[1].sendall(bytes([byte]))
     started[1].close()
 
 
 def test_children_are_ended_in_limited_time(monkeypatch: pytest.MonkeyPatch) -> None:
     class Undead:
+        pid = 0
+
         def children(self, recursive: bool) -> list[Any]:
             return [self]
 

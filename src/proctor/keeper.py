@@ -1,0 +1,125 @@
+"""The first process in a submission's namespaces: it starts the one that runs the code, and keeps order after it.
+
+As the first process it cannot be killed from inside, inherits every orphan, and takes all others along when it ends.
+Between two exercises it *sweeps*: what the checks of one have started or left in the working folder is gone before
+those of the next begin, and what the notebook's own cells had started stays.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import signal
+import socket
+from contextlib import suppress
+from pathlib import Path
+
+from proctor import confine
+
+_PAUSE = 0.25  # seconds between two looks at the memory that is taken
+_PASSES = 50  # of killing, before a sweep gives up
+_FOLDERS = (confine.WORK, confine.SHARED)
+
+
+def keep(channel: socket.socket, keeps: int, memory: int) -> None:
+    """Answer orders until the channel closes or the processes here take more than ``memory`` bytes together.
+
+    ``keeps`` is the process that runs the cells; it is never swept away.
+    """
+    kept: set[int] | None = None
+    files: set[Path] = set()
+    while True:
+        ready, _, _ = select.select([channel], [], [], _PAUSE)
+        _reap()
+        if not ready:
+            if _memory() > memory:
+                return
+            continue
+        if not channel.recv(1):
+            return
+        if kept is None:  # the first sweep, right after the cells: whatever is here belongs to the notebook
+            kept, files = {keeps, *_processes(_newest())}, _files()
+            swept = True
+        else:
+            swept = _sweep(kept) and _tidy(files)
+        channel.sendall(b"y" if swept else b"n")
+
+
+def _reap() -> None:
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+def _newest() -> int:
+    """The number of the newest process here: they are counted up, and this makes one more."""
+    pid = os.fork()
+    if not pid:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    return pid
+
+
+def _processes(newest: int) -> list[int]:
+    # Not from /proc, which a container may not let this namespace have.
+    found = []
+    for pid in range(2, newest):
+        with suppress(ProcessLookupError):
+            os.kill(pid, 0)
+            found.append(pid)
+    return found
+
+
+def _sweep(kept: set[int]) -> bool:
+    """Kill every process that is not kept; whether no new one has come up meanwhile."""
+    newest = _newest()
+    for _ in range(_PASSES):
+        for pid in range(2, newest):
+            if pid not in kept:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        _reap()
+        before, newest = newest, _newest()
+        if newest == before + 1:
+            return True
+    return False
+
+
+def _files() -> set[Path]:
+    return {Path(folder, name) for top in _FOLDERS for folder, _, names in os.walk(top) for name in names} | {
+        Path(folder) for top in _FOLDERS for folder, _, _ in os.walk(top)
+    }
+
+
+def _tidy(files: set[Path]) -> bool:
+    """Remove what has been written since ``files`` were all there were."""
+    with suppress(OSError, RecursionError):
+        for top in _FOLDERS:
+            for folder, inner, names in os.walk(top):
+                for name in [*names, *inner]:
+                    path = Path(folder, name)
+                    if path in files:
+                        continue
+                    if path.is_dir() and not path.is_symlink():
+                        shutil.rmtree(path, ignore_errors=True)
+                    else:
+                        path.unlink()
+    return True
+
+
+def _memory() -> int:
+    """Bytes that all processes here take beyond what each has from the warm process; 0 where /proc is not at hand."""
+    taken: list[int] = []
+    with suppress(OSError, ValueError):
+        own = _pages("self")
+        for name in os.listdir("/proc"):  # noqa: PTH208 - names are all it takes
+            if name.isdigit():
+                with suppress(OSError):
+                    taken.append(max(0, _pages(name) - own))
+    return sum(taken) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _pages(name: str) -> int:
+    sizes = Path("/proc", name, "statm").read_text(encoding="utf-8").split()
+    return int(sizes[1]) - int(sizes[2])  # resident, but for what is mapped from files
