@@ -39,7 +39,6 @@ def make(connection: Connection, earlier: list[int]) -> Connection:
     """Fork: the old wire in this process, the new one in the fork. ``earlier`` holds the forks made before."""
     descriptor = connection.take_descriptor()
     earlier[:] = [pid for pid in earlier if _runs(pid)]
-    assert _fork is not None
     pid = _fork()
     if pid:
         os.close(descriptor)

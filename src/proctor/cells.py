@@ -34,9 +34,10 @@ class Cells:
 
     def __init__(self) -> None:
         from IPython.core.interactiveshell import InteractiveShell
+        from traitlets.config import Config
 
-        self.shell = InteractiveShell.instance()
-        self.shell.history_manager.enabled = False
+        # No history: it would be an open database, and a thread that no fork survives.
+        self.shell = InteractiveShell.instance(config=Config({"HistoryManager": {"enabled": False}}))
         self.shell.showtraceback = lambda *_, **__: None  # errors travel as data, not as printed text
         self.namespace = self.shell.user_ns
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import platform
-import shutil
 import sys
 from pathlib import Path
 
 from rich.console import Console
 
+from proctor import walls
 from proctor.course import CourseError, find_course
 from proctor.grade import released_notebook
 from proctor.learn import material_for
 from proctor.rebuild import repair
 from proctor.sandbox import Sandbox, SandboxError
+from proctor.walls import Level
 
 
 def examine(console: Console) -> int:
@@ -33,17 +34,21 @@ def examine(console: Console) -> int:
         say(not missing, f"course at {course.root}: {released}" + (", run `make sync`" if missing else ""))
     except CourseError as error:
         say(False, str(error))
+    level = walls.best()
     try:
-        with Sandbox() as sandbox:
-            sandbox.start()
-            with sandbox.submission():
-                say(True, "student code runs in a process of its own, with limits, behind the data-only wire")
+        with Sandbox(level=level) as sandbox, sandbox.submission():
+            say(True, "student code runs in a process of its own, with limits, behind the data-only wire")
     except SandboxError as error:
         say(False, str(error))
-    isolation = "process (plain): apart from what scores it, not from the files of the account it runs under"
-    console.print(f"  isolation: {isolation}", markup=False)
-    if shutil.which("bwrap"):
-        console.print("  bubblewrap is installed; this version does not use it yet", markup=False)
+    say(level.isolated, f"isolation level {len(Level) - level} of {len(Level)}: {level.described}")
+    for better in sorted(Level, reverse=True):
+        if better > level:
+            console.print(f"    not {better.name.lower()}: {walls.obstacle(better)}", markup=False)
+    if advice := walls.advice():
+        console.print(f"    to raise it: {advice}", markup=False)
+    if not level.isolated:
+        text = "your own work can be checked; grading other people's is refused, unless --trust-submissions is given"
+        console.print(f"    {text}", markup=False)
     return 0 if sound else 1
 
 

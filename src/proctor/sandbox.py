@@ -10,24 +10,19 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING
 
 from proctor import branch, confine, walls
+from proctor.processes import end_process, remove
 from proctor.wire import Connection, WireClosed, WireError, WireTimeout
-
-if TYPE_CHECKING:
-    import psutil
-
 
 _INSIDE = "/tmp/proctor-home"  # noqa: S108 - in memory, behind the wall
 
@@ -202,10 +197,10 @@ class Sandbox:
             self._control.close()
             self._control = None
         if self._process is not None:
-            _end(self._process, self._home, 10.0 if self._warm else 0.0)
+            end_process(self._process, self._home, 10.0 if self._warm else 0.0)
         self._process, self._warm = None, False
         if self._home is not None:
-            _remove(self._home)
+            remove(self._home)
             self._home = None
 
     def _end_submission(self) -> None:
@@ -221,7 +216,7 @@ class Sandbox:
             self._home.iterdir() if self._home is not None else ()
         ):  # its own folder, and whatever it has written beside that
             if path.name != "zygote":
-                _remove(path)
+                remove(path)
 
     def _order(
         self, order: dict[str, object], *descriptors: int, seconds: float | None = None
@@ -252,63 +247,6 @@ class Sandbox:
             self.close()
             raise
         return json.loads(answer)
-
-
-def _end(process: subprocess.Popen[bytes], home: Path | None, patience: float) -> None:
-    """End the warm process, whose control socket is closed, and whatever else still runs in its folder."""
-    import psutil
-
-    killed = process.poll() is not None
-    try:
-        process.wait(patience)  # it ends its children first, then itself
-    except subprocess.TimeoutExpired:
-        killed = True
-    if not killed and process.returncode == 0:
-        return
-    try:
-        family = psutil.Process(process.pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        family = []
-    process.kill()
-    process.wait()
-    # Orphans of a warm process that was killed are nobody's children: known by their folder, where they did not leave.
-    for _ in range(100):
-        for other in family:
-            with suppress(psutil.Error):
-                other.kill()
-        family = [other for other in psutil.process_iter() if home is not None and _lives_in(other, home)]
-        if not family:
-            return
-
-
-def _lives_in(process: psutil.Process, home: Path) -> bool:
-    import psutil
-
-    if process.pid == os.getpid():
-        return False
-    with suppress(psutil.Error, OSError):
-        if process.status() == psutil.STATUS_ZOMBIE:
-            return False
-        if Path(process.cwd()).is_relative_to(home):
-            return True
-    with suppress(psutil.Error, OSError):
-        return Path(process.environ().get("HOME", "/")).is_relative_to(home)
-    return False
-
-
-def _remove(path: Path) -> None:
-    """Remove a file or a folder, also one whose owner has locked himself out."""
-    if path.is_symlink() or not path.is_dir():
-        path.unlink(missing_ok=True)
-        return
-    with suppress(OSError):
-        path.chmod(0o700)
-    for folder, names, _ in os.walk(path):
-        for inner in (Path(folder, name) for name in names):
-            if not inner.is_symlink():
-                with suppress(OSError):
-                    inner.chmod(0o700)
-    shutil.rmtree(path, ignore_errors=True)
 
 
 def _bare_environment(home: Path) -> dict[str, str]:

@@ -135,6 +135,7 @@ def readable(hidden: Collection[str] = ()) -> list[tuple[str, Path]]:
     paths = [Path(p) for p in (*_SYSTEM, *_SETTINGS)]
     paths += [Path(p) for p in (sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix)]
     paths += [Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    paths += [Path(place) for place in sys.path if Path(place).name in ("site-packages", "dist-packages")]
     paths += [Path(sys.executable).parent, Path(os.path.realpath(sys.executable)).parent]
     # A checkout that is installed in place has everything else beside its packages: only they are shown.
     paths += [_package("proctor")]

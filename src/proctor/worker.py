@@ -19,8 +19,7 @@ import signal
 import socket
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -28,6 +27,7 @@ from typing import Any, NoReturn
 from proctor import confine, kernel
 from proctor.cells import Cells, Full
 from proctor.keeper import keep as keep_order
+from proctor.processes import descendants, end_children
 from proctor.student import Student
 
 
@@ -119,7 +119,7 @@ class Submission:
             self.channel.sendall(b"s")
             return self.channel.recv(1) == b"y"
         if self.kept is None:
-            self.kept = {self.pid, *(child.pid for child in _descendants())}
+            self.kept = {self.pid, *(child.pid for child in descendants())}
             return True
         return end_children(keep=self.kept)
 
@@ -232,7 +232,7 @@ def become_student(cells: Cells, descriptor: int, order: dict[str, Any], *, inne
     null = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(null, standard)
-    keep = os.dup2(descriptor, 3, inheritable=False)
+    keep = os.dup2(descriptor, 3)
     os.set_inheritable(keep, False)
     os.closerange(4, 4096)
     for name, value in order["rlimits"].items():
@@ -263,46 +263,6 @@ def set_limit(name: str, value: int, *, alone: bool = False) -> None:
     except (ValueError, OSError):
         if sys.platform == "linux":
             raise  # macOS refuses some, such as a limit of address space; there a learner grades their own work
-
-
-def _descendants() -> list[Any]:
-    import psutil
-
-    return psutil.Process().children(recursive=True)
-
-
-def _is_zombie(process: Any) -> bool:
-    import psutil
-
-    with contextlib.suppress(psutil.Error):
-        return process.status() == psutil.STATUS_ZOMBIE
-    return True
-
-
-def end_children(leader: int | None = None, seconds: float = 10.0, keep: Collection[int] = ()) -> bool:
-    """Kill every descendant but those in ``keep``, the group of ``leader`` at one blow; whether none is left.
-
-    As their reaper, this process inherits those whose parents have gone.
-    """
-    import psutil
-
-    if leader is not None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(leader, signal.SIGKILL)
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        children = [child for child in _descendants() if child.pid not in keep]
-        children = [child for child in children if not (keep and _is_zombie(child))]
-        for child in children:
-            with contextlib.suppress(psutil.Error):
-                child.kill()
-        with contextlib.suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG)[0]:  # never wait for one: it may have been forked since
-                pass
-        if not children:
-            return True
-        time.sleep(0.001)
-    return False
 
 
 if __name__ == "__main__":
