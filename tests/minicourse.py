@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import nbformat
@@ -156,3 +158,37 @@ def make_class(folder: Path, answers: dict[str, dict[str, str]]) -> Course:
     classroom.collect(teacher, course.root, UNIT)
     course_key(course.root)  # made here, so that every copy of the course draws the same inputs
     return course
+
+
+_ROWS = {
+    "courses": "SELECT id FROM course",
+    "students": "SELECT id, first_name, last_name, email FROM student",
+    "submissions": "SELECT s.student_id, a.name, s.timestamp, s.extension FROM submitted_assignment s "
+    "JOIN assignment a ON a.id = s.assignment_id",
+    "notebooks": "SELECT s.student_id, n.name, b.flagged, b.late_submission_penalty FROM submitted_notebook b "
+    "JOIN submitted_assignment s ON s.id = b.assignment_id JOIN notebook n ON n.id = b.notebook_id",
+    "grades": "SELECT s.student_id, c.name, g.auto_score, g.manual_score, g.extra_credit, g.needs_manual_grade "
+    "FROM grade g JOIN base_cell c ON c.id = g.cell_id JOIN submitted_notebook b ON b.id = g.notebook_id "
+    "JOIN submitted_assignment s ON s.id = b.assignment_id",
+    "comments": "SELECT s.student_id, c.name, k.auto_comment, k.manual_comment "
+    "FROM comment k JOIN base_cell c ON c.id = k.cell_id JOIN submitted_notebook b ON b.id = k.notebook_id "
+    "JOIN submitted_assignment s ON s.id = b.assignment_id",
+}
+
+
+def gradebook_rows(root: Path) -> dict[str, list[tuple[object, ...]]]:
+    """All that the gradebook says about students, with names in the place of its random ids."""
+    with closing(sqlite3.connect(root / "gradebook.db")) as connection:
+        return {what: sorted(connection.execute(query).fetchall(), key=str) for what, query in _ROWS.items()}
+
+
+def graded_files(root: Path, *rooms: str) -> dict[str, tuple[int, bytes]]:
+    """Every file and folder that grading leaves (hidden ones, too), with its permissions and its content."""
+    return {
+        path.relative_to(root).as_posix(): (
+            path.lstat().st_mode,
+            path.read_bytes() if path.is_file() and not path.is_symlink() else b"",
+        )
+        for room in rooms or ("autograded", "feedback")
+        for path in sorted((root / room).rglob("*"))
+    }

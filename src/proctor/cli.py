@@ -42,10 +42,9 @@ def told(command: Callable[..., Any]) -> Callable[..., Any]:
             sentence = str(error)
         except OSError as error:
             sentence = f"{error.filename or 'a file'}: {error.strerror or error}"
-        except KeyboardInterrupt:
-            typer.echo(
-                "proctor: stopped; what was finished is kept, run the command again to go on", err=True
-            )
+        except KeyboardInterrupt as stop:
+            says = str(stop) or "stopped; what was finished is kept, run the command again to go on"
+            typer.echo(f"proctor: {says}", err=True)
             raise typer.Exit(130) from None
         typer.echo(f"proctor: {sentence}", err=True)
         raise typer.Exit(2) from None
@@ -158,19 +157,37 @@ def grade(
     gradescope: Annotated[bool, typer.Option("--gradescope", help="Print Gradescope's form")] = False,
     jobs: Annotated[int, typer.Option(min=1, help="Processes that grade side by side")] = os.cpu_count() or 1,
     feedback: Annotated[bool, typer.Option(help="Write the feedback pages, too")] = True,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Grade anew what was graded already")] = False,
+    trust: Annotated[
+        bool, typer.Option("--trust-submissions", help="Grade also where nothing keeps them apart")
+    ] = False,
 ) -> None:
-    """Grade every submission of a unit into nbgrader's gradebook, or one notebook by itself."""
+    """Grade every submission of a unit into nbgrader's gradebook, or one notebook by itself.
+
+    A run that was stopped goes on where it was when the command is given again.
+    """
     from proctor import classwork
     from proctor.roster import verdict_table
 
     course = find_course()
     if notebook is not None:
-        classwork.grade_one(course, course.unit(unit), notebook, console, json=json, gradescope=gradescope)
+        shown = {"json": json, "gradescope": gradescope}
+        classwork.grade_one(course, course.unit(unit), notebook, console, trusted=trust, **shown)
         return
     if json or gradescope:
         raise CourseError("--json and --gradescope go with --notebook FILE")
-    verdicts = classwork.grade_class(course, course.unit(unit), jobs, console, feedback=feedback)
-    verdict_table(verdicts, console)
+    remarks: list[tuple[str, str]] = []
+    verdicts = classwork.grade_class(
+        course,
+        course.unit(unit),
+        jobs,
+        console,
+        feedback=feedback,
+        fresh=fresh,
+        trusted=trust,
+        remarks=remarks,
+    )
+    verdict_table(verdicts, console, remarks)
 
 
 @app.command()

@@ -10,7 +10,7 @@ import math
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +26,10 @@ TORCH_DTYPES: dict[str, torch.dtype] = {
         "complex32 complex64 complex128 float8_e4m3fn float8_e5m2"
     ).split()
 }
+# What NumPy has too; it knows no bfloat16.
+NUMPY_DTYPES: dict[torch.dtype, np.dtype] = {
+    dtype: np.dtype(getattr(np, name)) for name, dtype in TORCH_DTYPES.items() if hasattr(np, name)
+}
 _NUMPY_DTYPE = re.compile(r"[<>|=]?[biufcSU][0-9]{1,6}")
 _MALFORMED = (TypeError, ValueError, LookupError, ArithmeticError, RuntimeError, MemoryError)
 
@@ -35,14 +39,16 @@ class Decoder:
     """Turns a JSON tree and buffers back into values; the counterpart of ``Encoder``.
 
     ``resolve`` is given the tag and content of what is no plain data. ``arrays`` collects tensors and
-    arrays in the order of the encoder's; ``graph`` holds the positions of those tensors that were made by
-    a differentiable computation on the other side.
+    arrays in the order of the encoder's, and ``raw``, where it is a list, the bytes that each was made of;
+    ``graph`` holds the positions of those tensors that were made by a differentiable computation on the other
+    side.
     """
 
     buffers: list[Any]
     resolve: Callable[[str, Any], Any] | None = None
     limits: Limits = LIMITS
     arrays: list[Any] = field(default_factory=list)
+    raw: list[bytes] | None = None
     graph: list[int] = field(default_factory=list)
     _items: int = 0
 
@@ -51,10 +57,10 @@ class Decoder:
         self._items += 1
         if depth > self.limits.depth or self._items > self.limits.items:
             raise WireError("the value is nested too deep or has too many items")
-        if tree is None or isinstance(tree, (bool, int, float, str)):
+        if tree is None or isinstance(tree, (str, int, float)):
             return tree
         if isinstance(tree, list):
-            return [self.decode(item, depth + 1) for item in tree]
+            return self._list(tree, depth)
         if not isinstance(tree, dict) or len(tree) != 1:
             raise WireError("a JSON object on the wire is one tag and its content")
         [(tag, content)] = tree.items()
@@ -73,7 +79,8 @@ class Decoder:
     def _list(self, content: Any, depth: int) -> list[Any]:
         if not isinstance(content, list):
             raise WireError("a list was expected")
-        return [self.decode(item, depth + 1) for item in content]
+        depth += 1
+        return [self.decode(item, depth) for item in content]
 
     def _members(self, content: Any, depth: int) -> list[Any]:
         members = self._list(content, depth)
@@ -81,16 +88,24 @@ class Decoder:
         return members
 
     def _dict(self, content: Any, depth: int) -> dict[Any, Any]:
-        pairs = self._list(content, depth)
-        if any(type(pair) is not list or len(pair) != 2 for pair in pairs):
-            raise WireError("a dict is made of pairs")
-        self._hashes(key for key, _ in pairs)
+        if not isinstance(content, list):
+            raise WireError("a list was expected")
+        self._items += len(content)  # each pair is a list of its own
+        depth += 2
+        pairs = []
+        for pair in content:
+            if type(pair) is not list or len(pair) != 2:
+                raise WireError("a dict is made of pairs")
+            pairs.append((self.decode(pair[0], depth), self.decode(pair[1], depth)))
+        self._hashes([key for key, _ in pairs])
         return dict(pairs)
 
-    def _hashes(self, keys: Iterable[Any]) -> None:
+    def _hashes(self, keys: list[Any]) -> None:
+        if len(keys) <= self.limits.collisions:
+            return
         # The hash of a number is no secret: 100,000 keys chosen to share one would keep a dict busy for minutes.
         counts = Counter(map(hash, keys))
-        if counts and max(counts.values()) > self.limits.collisions:
+        if max(counts.values()) > self.limits.collisions:
             raise WireError("keys that were made to share a hash")
 
     def _integer(self, content: Any, _: int) -> int:
@@ -111,8 +126,9 @@ class Decoder:
         shape, raw = content["shape"], self._raw(content["buffer"])
         if not isinstance(shape, list) or len(shape) > self.limits.dimensions:
             raise WireError("a shape is malformed")
-        if any(not isinstance(n, int) or isinstance(n, bool) or not 0 <= n < 2**48 for n in shape):
-            raise WireError("a shape is malformed")
+        for n in shape:
+            if not isinstance(n, int) or isinstance(n, bool) or not 0 <= n < 2**48:
+                raise WireError("a shape is malformed")
         if math.prod(shape) * itemsize != len(raw):
             raise WireError(f"{len(raw)} bytes do not fill the shape {shape}")
         if not raw and math.prod(n for n in shape if n) > self.limits.empty:
@@ -128,8 +144,13 @@ class Decoder:
 
     def _array(self, content: Any, _: int) -> np.ndarray:
         array = self._numpy(content)
-        self.arrays.append(array)
+        self._meet(array, array)
         return array
+
+    def _meet(self, array: Any, raw: bytes | np.ndarray) -> None:
+        self.arrays.append(array)
+        if self.raw is not None:
+            self.raw.append(raw if isinstance(raw, bytes) else raw.tobytes())
 
     def _scalar(self, content: Any, depth: int) -> np.generic:
         if isinstance(content, dict) and "dtype" in content:
@@ -156,14 +177,17 @@ class Decoder:
     def _tensor(self, content: Any, depth: int) -> torch.Tensor:
         dtype = _torch_dtype(content["dtype"])
         shape, raw = self._shape(content, dtype.itemsize)
+        if dtype is torch.bool:  # a byte other than 0 or 1 would be no boolean
+            raw = (np.frombuffer(raw, np.uint8) != 0).tobytes()
         tensor = _empty(shape, dtype)
-        if raw:
-            values = np.frombuffer(raw, np.uint8)
-            tensor.reshape(-1).view(torch.uint8).numpy()[:] = values != 0 if dtype is torch.bool else values
+        if dtype in NUMPY_DTYPES:
+            tensor.numpy()[...] = np.ndarray(shape, NUMPY_DTYPES[dtype], raw)
+        elif raw:
+            tensor.reshape(-1).view(torch.uint8).numpy()[:] = np.frombuffer(raw, np.uint8)
         grad = content.get("grad")
         if "parameter" in content:
             tensor = torch.nn.Parameter(tensor, requires_grad=False)
-        self.arrays.append(tensor)
+        self._meet(tensor, raw)
         if grad == "leaf":
             tensor.requires_grad_()
             if "accumulated" in content:

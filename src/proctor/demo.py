@@ -198,7 +198,7 @@ def hold_class(course: Course, folder: Path, say: Callable[[str], None]) -> dict
     say(f"collected  {len(LEARNERS)} submissions")
     copied = Course(root=room.root, title=course.title, parts=course.parts, units=course.units)
     quiet = Console(quiet=True)
-    verdicts = classwork.grade_class(copied, unit, 2, quiet)
+    verdicts = classwork.grade_class(copied, unit, 2, quiet, trusted=True)  # all six are ours
     nbgrader.release_feedback(teacher, room.root, unit.name)
     say("graded, with feedback released to the learners")
     scores = nbgrader.scores(room.root, unit.name)

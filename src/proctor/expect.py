@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from proctor.failures import trouble_of
-from proctor.remote import Proxy, sketch
+from proctor.proxies import Proxy, generate, sketch
 from proctor.slopes import gradient, gradient_reach, gradients, reaches
 from proctor.unmet import Unmet, array, dtype_name, fail, holds
 
@@ -140,7 +140,7 @@ def parameters(
     if not isinstance(module, Proxy):
         fail(expected=f"a layer with the parameters {listed}", got=sketch(module), ask=ask)
     try:
-        pairs = module.named_parameters()
+        pairs = generate(module.named_parameters, len(shapes) + 50)
     except AttributeError:
         fail(expected="an nn.Module", got=sketch(module), ask="Does the class derive from nn.Module?")
     found = {}

@@ -19,11 +19,13 @@ from typing import Any
 import nbformat
 
 from proctor.course import Course, CourseError, Unit, read_release
-from proctor.notebook import NotebookError, read_untrusted
+from proctor.notebook import Cell, Limits, NotebookError, cells_of, parse, read_untrusted
 from proctor.rebuild import rebuild
 from proctor.results import CheckResult, ExerciseResult, Outcome, Verdict
 from proctor.sandbox import Sandbox
-from proctor.shortcuts import find_shortcut
+from proctor.shortcuts import find_shortcut, find_suspicion
+from proctor.unavailable import blocked_modules
+from proctor.walls import Level
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,10 +100,15 @@ def released_notebook(material: Material) -> nbformat.NotebookNode:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Graded:
-    """A verdict, and what the learner's own cells printed and showed (nbformat outputs, by cell id)."""
+    """A verdict, and what the learner's own cells printed and showed (nbformat outputs, by cell id).
+
+    ``undisturbed`` tells whether the student's process lived through it: where it was stopped or has ended, a machine
+    that is busy or short of memory may have had a part in that.
+    """
 
     verdict: Verdict
     outputs: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    undisturbed: bool = True
 
 
 def course_key(root: Path) -> bytes:
@@ -136,14 +143,17 @@ def grade_notebook(
     seed: Callable[[str, int], int] | None = None,
     exercise: str | None = None,
     draws: int | None = None,
+    content: bytes | None = None,
+    release: nbformat.NotebookNode | None = None,
 ) -> Graded:
     """Grade one notebook of a unit (one exercise of it, if named), in a sandbox that is given.
 
-    A notebook that cannot be read is a matter for a person: every exercise is a grader error, none a zero.
+    ``content`` and ``release`` are the bytes of the notebook and the released notebook, where the caller has them at
+    hand. A notebook that cannot be read is a matter for a person: every exercise is a grader error, none a zero.
     """
-    release = released_notebook(material)
+    release = release or released_notebook(material)
     try:
-        rebuilt = rebuild(release, read_untrusted(path), unit=material.unit)
+        rebuilt = rebuild(release, submitted_cells(path, content), unit=material.unit)
     except NotebookError as error:
         return Graded(verdict=unreadable(material, str(error)))
     return grade_cells(
@@ -155,6 +165,20 @@ def grade_notebook(
         draws=draws,
         notes=rebuilt.notes,
     )
+
+
+def submitted_cells(path: Path, content: bytes | None = None) -> list[Cell]:
+    """The cells of a submission, from its bytes where these have been read already. Raises NotebookError."""
+    if content is None:
+        return read_untrusted(path)
+    limits = Limits()
+    return cells_of(path, parse(path, content, limits), limits)
+
+
+def sandbox_for(material: Material, level: Level | None = None) -> Sandbox:
+    """A sandbox for submissions of a unit: what it imports is loaded, what holds its answers is not there."""
+    hidden = blocked_modules(material.forbidden, material.allowed, material.preload)
+    return Sandbox(preload=material.preload, hidden=hidden, level=level)
 
 
 def run_cells(notebook: nbformat.NotebookNode) -> list[tuple[str, str]]:
@@ -180,6 +204,7 @@ def grade_cells(
     """Run cells in the sandbox and the checks here; the verdict fails closed, never to full marks."""
     # Torch and pytest are imported here, so that asking what a unit consists of stays quick.
     from proctor.checks import DRAWS, Door, practice_seed, run_checks
+    from proctor.remote import Backend
     from proctor.session import Session
 
     sources = [source for _, source in cells]
@@ -189,14 +214,27 @@ def grade_cells(
         return find_shortcut(sources, name, material.forbidden.get(name, ()), material.allowed.get(name, ""))
 
     session = Session(sandbox, cells)
+    opened: list[Backend] = []
+
+    def open_exercise(name: str) -> Backend:
+        opened.append(session.open_exercise(name))
+        return opened[-1]
+
     try:
-        door = Door(session.open_exercise, seed or practice_seed, draws or DRAWS, shortcut)
+        door = Door(open_exercise, seed or practice_seed, draws or DRAWS, shortcut)
         results = run_checks(material.checks, door, material.titles, exercise)
     finally:
         session.close()
     results = tuple(_hold_to_points(result, material) for result in results)
+    suspicions = (find_suspicion(sources, name, material.forbidden.get(name, ())) for name in material.titles)
+    # A cell that ended the process is left out of the next one, and its output says so.
+    stopped = any(
+        output.get("ename") == "CellStopped" for shown in session.outputs.values() for output in shown
+    )
     return Graded(
-        verdict=Verdict(unit=material.unit, exercises=results, notes=tuple(notes)), outputs=session.outputs
+        verdict=Verdict(unit=material.unit, exercises=results, notes=(*notes, *filter(None, suspicions))),
+        outputs=session.outputs,
+        undisturbed=not stopped and not any(getattr(remote, "gone", "") for remote in opened),
     )
 
 

@@ -21,11 +21,11 @@ from proctor.grade import (
     grade_notebook,
     released_material,
     released_notebook,
+    sandbox_for,
 )
 from proctor.learner import next_hints
 from proctor.report import points
 from proctor.results import Outcome, Verdict
-from proctor.sandbox import Sandbox
 from proctor.tables import unknown
 
 
@@ -69,7 +69,7 @@ def check_notebook(path: Path, exercise: str | None = None) -> Verdict:
     material = material_for(path)
     if exercise is not None and exercise not in material.titles:
         raise unknown(f"unit {material.unit} has no exercise", exercise, list(material.titles))
-    with Sandbox(preload=material.preload) as sandbox:
+    with sandbox_for(material) as sandbox:
         verdict = grade_notebook(material, path, sandbox, exercise=exercise).verdict
     if verdict.problem:
         raise CourseError(verdict.problem)

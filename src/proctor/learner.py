@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
+import textwrap
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from proctor.course import CourseError, ReleasedUnit, find_course, read_release
+
+WIDTH = 88  # columns of a hint that is shown as plain text
 
 
 class Score(float):
@@ -103,8 +106,22 @@ def next_hints(unit: ReleasedUnit, exercise: str, folder: Path) -> list[str]:
     except OSError:  # a folder that cannot be written to forgets how far one has climbed, and no more
         with suppress(OSError):
             new.unlink()
-    lines = [f"Hint {i} of {len(hints)}: {text}" for i, text in enumerate(hints[:rung], 1)]
+    lines = [_wrapped(f"Hint {i} of {len(hints)}:", text) for i, text in enumerate(hints[:rung], 1)]
     return lines or [f"There is no hint for {exercise}."]
+
+
+def _wrapped(title: str, text: str) -> str:
+    """A hint in lines that fit; pseudocode keeps its lines and their margins, and stands below its title."""
+    if "\n" not in text.strip():
+        return textwrap.fill(f"{title} {text.strip()}", WIDTH, break_long_words=False, break_on_hyphens=False)
+    lines = [title]
+    for line in text.strip("\n").splitlines():
+        margin = "    " + line[: len(line) - len(line.lstrip())]
+        further = f"{margin}    "
+        lines += textwrap.wrap(
+            line.strip(), WIDTH, initial_indent=margin, subsequent_indent=further, break_long_words=False
+        ) or [""]
+    return "\n".join(lines)
 
 
 def release_folder(start: Path | None = None) -> Path:

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.random
 import torch
-from torch.autograd.function import once_differentiable
 
+from proctor.tape import Link, RemoteCall, Root
 from proctor.trouble import StudentGone, Trouble, as_data, as_exception, describe, from_data, is_cell
 from proctor.values import Decoder, Encoder, raw_bytes
 from proctor.wire import Connection, WireClosed, WireError, WireTimeout
@@ -34,6 +35,10 @@ def _at_any_time(exchange: Callable[[float | None], Any]) -> Any:
     return exchange(None)
 
 
+def _ignore(_: dict[str, Any]) -> None:
+    pass
+
+
 @dataclass(slots=True)
 class Peer:
     """Sends requests and answers those of the other side.
@@ -41,6 +46,8 @@ class Peer:
     ``answer`` maps an operation's name to a function of its decoded content; ``export`` and ``resolve`` turn
     what is no plain data into a tag and back. What an answer raises goes to the other side, if it is
     ``caught``. ``within`` runs an exchange that nobody has asked for by name, one of gradients, in its time.
+    What ``remark`` returns goes along in the header of every message, where the other side's ``heed`` finds it
+    before it does anything else: a request of its own would cost as much as a call.
     """
 
     connection: Connection
@@ -49,8 +56,11 @@ class Peer:
     resolve: Callable[[str, Any], Any]
     caught: type[BaseException] = Exception
     within: Callable[[Callable[[float | None], Any]], Any] = _at_any_time
+    remark: Callable[[], dict[str, Any]] = dict
+    heed: Callable[[dict[str, Any]], None] = _ignore
     tape: dict[int, tuple[list[Any], list[Any], int]] = field(default_factory=dict)
     dropped: list[int] = field(default_factory=list)
+    _kept: int = 0  # bytes of what the graphs on the tape are kept for
     _serial: int = 0
     _nested: int = 0
 
@@ -66,7 +76,7 @@ class Peer:
         encoder = Encoder(self.export, self.connection.limits)
         try:
             header = {"op": op, "content": encoder.encode(content), "grad": torch.is_grad_enabled()}
-            self.connection.send({**header, "dropped": dropped}, encoder.buffers, deadline)
+            self._send({**header, "dropped": dropped} if dropped else header, encoder.buffers, deadline)
         except WireError as error:  # a fault of this side, not of the other
             raise TypeError(str(error)) from None
         del self.dropped[: len(dropped)]
@@ -85,31 +95,37 @@ class Peer:
         """Answer one request of the other side."""
         encoder = Encoder(self.export, self.connection.limits)
         try:
-            out = self._compute(header, Decoder(buffers, self.resolve, self.connection.limits), encoder)
-            self.connection.send(out, encoder.buffers, deadline)
+            decoder = Decoder(buffers, self.resolve, self.connection.limits, raw=[])
+            out = self._compute(header, decoder, encoder)
+            self._send(out, encoder.buffers, deadline)
         except (WireClosed, WireTimeout, StudentGone):
             raise  # the conversation is over: there is nobody left to tell
         except self.caught as error:
-            self.connection.send({"error": as_data(describe(error))}, [], deadline)
+            self._send({"error": as_data(describe(error))}, [], deadline)
+
+    def _send(self, header: dict[str, Any], buffers: list[bytes], deadline: float | None) -> None:
+        self.connection.send({**header, **self.remark()}, buffers, deadline)
 
     def _compute(self, header: dict[str, Any], decoder: Decoder, encoder: Encoder) -> dict[str, Any]:
         operation = self.answer.get(header["op"])
         if operation is None:
             raise WireError("an operation that does not exist")
+        self.heed(header)
         for serial in header.get("dropped", ()):
-            self.tape.pop(serial, None)
+            self._forget(serial)
         content = decoder.decode(header.get("content"))
         inputs: list[torch.Tensor] = []
-        copies: dict[int, torch.Tensor] = {}
-        with torch.enable_grad():
-            for index in decoder.graph:
-                # No leaf on the other side, so none here, where code may change it in place: a copy of a leaf.
-                leaf = decoder.arrays[index].requires_grad_()
-                decoder.arrays[index] = copies[id(leaf)] = leaf.clone()
-                inputs.append(leaf)
-        content = _replace(content, copies)
+        if decoder.graph:
+            copies: dict[int, torch.Tensor] = {}
+            with torch.enable_grad():
+                for index in decoder.graph:
+                    # No leaf on the other side, so none here, where code may change it in place: a copy of a leaf.
+                    leaf = decoder.arrays[index].requires_grad_()
+                    decoder.arrays[index] = copies[id(leaf)] = leaf.clone()
+                    inputs.append(leaf)
+            content = _replace(content, copies)
         leaves = [a for a in decoder.arrays if isinstance(a, torch.Tensor) and a.requires_grad and a.is_leaf]
-        before = [_copy(array) for array in decoder.arrays]
+        kinds = [(array.shape, array.dtype) for array in decoder.arrays]
         with torch.set_grad_enabled(header.get("grad") is True):
             value = operation(content)
             if torch.is_grad_enabled():
@@ -121,9 +137,10 @@ class Peer:
         if outputs:
             out["tape"] = self._record(inputs + leaves, outputs)
         changed = []
-        for index, (array, old) in enumerate(zip(decoder.arrays, before, strict=True)):
-            if not _same(array, old):
-                if not _fits(old, array):
+        for index, (array, kind, raw) in enumerate(zip(decoder.arrays, kinds, decoder.raw, strict=True)):
+            # Compared as bytes: not-a-number is not equal to itself.
+            if (array.shape, array.dtype) != kind or raw_bytes(array) != raw:
+                if not _fits(*kind, array):
                     raise ValueError("an argument was resized in place; make a new array instead")
                 changed.append([index, encoder.encode(_plain(array))])
         return {**out, "changed": changed} if changed else out
@@ -131,13 +148,17 @@ class Peer:
     def _record(self, inputs: list[torch.Tensor], outputs: list[torch.Tensor]) -> int:
         # The other side says when it no longer needs a graph; what it may keep alive here has a limit all the same.
         self._serial += 1
-        self.tape[self._serial] = (inputs, outputs, sum(tensor.nbytes for tensor in inputs + outputs))
+        size = sum(tensor.nbytes for tensor in inputs + outputs)
+        self.tape[self._serial] = (inputs, outputs, size)
+        self._kept += size
         most = self.connection.limits.buffers
-        while len(self.tape) > 1 and (
-            len(self.tape) > MAX_TAPES or sum(size for *_, size in self.tape.values()) > most
-        ):
-            del self.tape[next(iter(self.tape))]
+        while len(self.tape) > 1 and (len(self.tape) > MAX_TAPES or self._kept > most):
+            self._forget(next(iter(self.tape)))
         return self._serial
+
+    def _forget(self, serial: Any) -> None:
+        if serial in self.tape:
+            self._kept -= self.tape.pop(serial)[2]
 
     def vjp(self, content: dict[str, Any]) -> list[torch.Tensor | None]:
         """Vector-Jacobian product of an earlier call: gradients of its outputs in, of its inputs out.
@@ -151,21 +172,20 @@ class Peer:
         pairs = [(o, g) for o, g in zip(outputs, content["gradients"], strict=True) if g is not None]
         if not pairs or not (inputs or content["accumulate"]):
             return [None] * len(inputs)
-        roots, gradients = [o for o, _ in pairs], [g for _, g in pairs]
         with torch.enable_grad():
+            root = Root.apply([g for _, g in pairs], *[o for o, _ in pairs])
             if not content["accumulate"]:
-                return list(
-                    torch.autograd.grad(roots, inputs, gradients, retain_graph=True, allow_unused=True)
-                )
+                return list(torch.autograd.grad(root, inputs, retain_graph=True, allow_unused=True))
             for tensor in inputs:
                 tensor.grad = None
-            torch.autograd.backward(roots, gradients, retain_graph=True)
+            root.backward(retain_graph=True)
         found = [tensor.grad for tensor in inputs]
         for tensor in inputs:
             tensor.grad = None
         return found
 
     def _take(self, header: dict[str, Any], buffers: list[bytes], sent: list[Any]) -> Any:
+        self.heed(header)
         if "error" in header:
             raise as_exception(from_data(header["error"]))
         if "value" not in header:
@@ -192,7 +212,7 @@ class Peer:
                     array, new = sent[index], decoder.decode(tree)
                 case _:
                     raise WireError("a malformed change")
-            if not _fits(array, new):
+            if not _fits(array.shape, array.dtype, new):
                 raise WireError("a change that does not fit")
             try:
                 with torch.no_grad():
@@ -210,53 +230,13 @@ class Peer:
         inputs = [a for a in sent if isinstance(a, torch.Tensor) and a.requires_grad]
         inputs.sort(key=lambda tensor: tensor.is_leaf)
         anchor = torch.zeros((), requires_grad=True).clone()  # parameters of the other side count as an input
-        link = _Link(self, tape, [(a.shape, a.dtype) for a in inputs], anchor.grad_fn)
+        link = Link(self, tape, [(a.shape, a.dtype) for a in inputs], anchor.grad_fn)
         weakref.finalize(link, self._drop, tape).atexit = False
-        linked = _Remote.apply(link, tuple(outputs), anchor, *inputs)
+        linked = RemoteCall.apply(link, tuple(outputs), anchor, *inputs)
         return _replace(value, {id(old): new for old, new in zip(outputs, linked, strict=True)})
 
     def _drop(self, tape: int) -> None:
         self.dropped.append(tape)
-
-
-@dataclass(eq=False)
-class _Link:
-    """What this side's graph holds of a computation that happened on the other side."""
-
-    peer: Peer
-    tape: int
-    kinds: list[tuple[Any, torch.dtype]]
-    parameters: Any  # the node that stands for the other side's parameters
-
-    def vjp(self, gradients: tuple[torch.Tensor | None, ...]) -> list[torch.Tensor | None]:
-        # `torch.autograd.grad` leaves parameters alone, `backward` does not: the engine knows which of them runs.
-        accumulate = torch._C._will_engine_execute_node(self.parameters)
-        content = {"tape": self.tape, "gradients": list(gradients), "accumulate": accumulate}
-        return self.peer.within(lambda deadline: self._fitting(self.peer.request("vjp", content, deadline)))
-
-    def _fitting(self, answer: Any) -> list[torch.Tensor | None]:
-        fits = isinstance(answer, list) and len(answer) == len(self.kinds)
-        for gradient, kind in zip(answer, self.kinds, strict=True) if fits else ():
-            is_tensor = isinstance(gradient, torch.Tensor) and (gradient.shape, gradient.dtype) == kind
-            fits = fits and (gradient is None or is_tensor)
-        if not fits:
-            raise WireError("the gradients do not fit the call")
-        return [None if gradient is None else gradient.detach() for gradient in answer]
-
-
-class _Remote(torch.autograd.Function):
-    """A remote call as a node of this side's autograd graph."""
-
-    @staticmethod
-    def forward(ctx: Any, link: _Link, outputs: tuple[torch.Tensor, ...], *inputs: torch.Tensor) -> Any:
-        ctx.link = link
-        ctx.set_materialize_grads(False)
-        return outputs
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: torch.Tensor | None) -> Any:
-        return (None, None, None, *ctx.link.vjp(gradients))
 
 
 def _replace(value: Any, new: dict[int, Any]) -> Any:
@@ -277,21 +257,8 @@ def _plain(array: Any) -> Any:
     return array if isinstance(array, np.ndarray) else array.detach().resolve_conj().resolve_neg()
 
 
-def _copy(array: Any) -> Any:
-    return array.copy() if isinstance(array, np.ndarray) else array.detach().clone()
-
-
-def _fits(array: Any, new: Any) -> bool:
-    """Whether a change leaves the array what it is: a tensor's dimensions may change (``unsqueeze_``)."""
-    if isinstance(array, np.ndarray):
-        return isinstance(new, np.ndarray) and (new.shape, new.dtype) == (array.shape, array.dtype)
-    return isinstance(new, torch.Tensor) and (new.numel(), new.dtype) == (array.numel(), array.dtype)
-
-
-def _same(array: Any, old: Any) -> bool:
-    if array.shape != old.shape or array.dtype != old.dtype:
-        return False
-    # Compared as bytes: not-a-number is not equal to itself.
-    if isinstance(array, np.ndarray):
-        return array.tobytes() == old.tobytes()
-    return torch.equal(raw_bytes(array.detach()), raw_bytes(old))
+def _fits(shape: Any, dtype: Any, new: Any) -> bool:
+    """Whether a change leaves the array what it was: a tensor's dimensions may change (``unsqueeze_``)."""
+    if isinstance(dtype, np.dtype):
+        return isinstance(new, np.ndarray) and (new.shape, new.dtype) == (shape, dtype)
+    return isinstance(new, torch.Tensor) and (new.numel(), new.dtype) == (shape.numel(), dtype)

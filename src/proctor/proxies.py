@@ -12,6 +12,8 @@ import builtins
 import operator
 import sys
 from collections.abc import Callable
+from itertools import islice
+from types import GeneratorType
 from typing import Any, Protocol
 
 import numpy as np
@@ -33,7 +35,14 @@ class Backend(Protocol):
     calls: list[str]
 
     def get(self, name: str) -> Any: ...
-    def invoke(self, proxy: Proxy, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any: ...
+    def invoke(
+        self,
+        proxy: Proxy,
+        method: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        most: int | None = None,
+    ) -> Any: ...
     def attribute(self, proxy: Proxy, name: str) -> Any: ...
     def assign(self, proxy: Proxy, name: str, value: Any) -> None: ...
     def seed(self, seed: int) -> None: ...
@@ -113,8 +122,29 @@ _KINDS = {"__len__": int, "__int__": int, "__float__": float, "__contains__": bo
 _REFUSED = "__lt__ __le__ __gt__ __ge__ __abs__ __round__".split()
 
 
-def perform(target: Any, method: str, args: list[Any] | tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Do to an object what was done to its proxy."""
+def generate(function: Any, most: int) -> Any:
+    """Call a function without arguments; of a generator that it returns, at most so many items, as a list.
+
+    That is one call to the learner's process, where each step of the generator would be another.
+    """
+    return (
+        function._backend.invoke(function, "__call__", (), {}, most)
+        if isinstance(function, Proxy)
+        else function()
+    )
+
+
+def perform(
+    target: Any,
+    method: str,
+    args: list[Any] | tuple[Any, ...],
+    kwargs: dict[str, Any],
+    most: int | None = None,
+) -> Any:
+    """Do to an object what was done to its proxy; of a generator that comes of it, list ``most`` items, if given."""
+    if most is not None:
+        value = perform(target, method, args, kwargs)
+        return list(islice(value, most)) if isinstance(value, GeneratorType) else value
     if method == "__call__":
         return target(*args, **kwargs)
     return _SPECIAL.get(method, lambda target, *args: getattr(target, method)(*args))(target, *args)

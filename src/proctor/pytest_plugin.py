@@ -81,11 +81,10 @@ class _Run:
     def __init__(self, folder: Path, notebook: Path | None) -> None:
         from proctor.checks import Checks, Door
         from proctor.course import CourseError
-        from proctor.grade import released_notebook, run_cells
+        from proctor.grade import released_notebook, run_cells, sandbox_for
         from proctor.learn import material_for
         from proctor.notebook import NotebookError, read_untrusted
         from proctor.rebuild import rebuild
-        from proctor.sandbox import Sandbox
         from proctor.session import Session
         from proctor.shortcuts import find_shortcut
 
@@ -103,7 +102,7 @@ class _Run:
                 sources, name, material.forbidden.get(name, ()), material.allowed.get(name, "")
             )
 
-        self.sandbox = Sandbox(preload=material.preload)
+        self.sandbox = sandbox_for(material)
         self.session = Session(self.sandbox, cells)
         self.checks = Checks(Door(self.session.open_exercise, shortcut=shortcut))
 

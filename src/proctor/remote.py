@@ -38,10 +38,17 @@ class Local:
             raise _undefined(name)
         return _guarded(lambda: self._wrap(self.namespace[name], name))
 
-    def invoke(self, proxy: Proxy, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def invoke(
+        self,
+        proxy: Proxy,
+        method: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        most: int | None = None,
+    ) -> Any:
         label = note_call(self.calls, proxy, method, args, kwargs)
         args, kwargs = _unwrap(args), _unwrap(kwargs)
-        return _guarded(lambda: self._wrap(perform(proxy._target, method, args, kwargs), label))
+        return _guarded(lambda: self._wrap(perform(proxy._target, method, args, kwargs, most), label))
 
     def attribute(self, proxy: Proxy, name: str) -> Any:
         label = f"{proxy._label}.{name}"
@@ -79,8 +86,16 @@ class Remote:
         self._numbers: dict[int, int] = {}  # of callbacks, by id
         self._iterated: dict[int, float] = {}  # seconds spent on the steps of an iterator
         self._label = ""
+        self._seed: int | None = None  # still to be told
+        self._known: dict[str, int] = {}  # handles, by the names that they have in the notebook
         self._peer = Peer(
-            connection, {"invoke": self._call_back}, self._export, self._resolve, within=self._within
+            connection,
+            {"invoke": self._call_back},
+            self._export,
+            self._resolve,
+            within=self._within,
+            remark=self._remark,
+            heed=self._heed,
         )
         self._peer.answer["vjp"] = self._peer.vjp
 
@@ -93,13 +108,36 @@ class Remote:
 
     def get(self, name: str) -> Any:
         self._label = name
-        if self._request("has", {"name": name}) is not True:
-            raise _undefined(name)
-        return self._request("get", {"name": name})
+        # Where there is no time left, it is asked for all the same, so that the end is told.
+        if name in self._known and not self.gone and time.monotonic() < self._end:
+            return Proxy(self, self._known[name], name)
+        return self._within(
+            lambda deadline: self._named(name, self._peer.request("get", {"name": name}, deadline))
+        )
 
-    def invoke(self, proxy: Proxy, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _named(self, name: str, answer: Any) -> Any:
+        match answer:
+            case []:
+                raise _undefined(name)
+            case [Proxy() as value, True]:  # until it is told that the name stands for something else
+                self._known[name] = value._target
+                return value
+            case [value] | [value, True]:
+                return value
+        raise WireError("a malformed name")
+
+    def invoke(
+        self,
+        proxy: Proxy,
+        method: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        most: int | None = None,
+    ) -> Any:
         self._label = note_call(self.calls, proxy, method, args, kwargs)
-        content = {"target": proxy, "method": method, "args": list(args), "kwargs": kwargs}
+        content = {"target": proxy._target, "method": method, "args": list(args), "kwargs": kwargs}
+        if most is not None:
+            content["most"] = most
         if method != "__next__":
             return self._request("invoke", content)
         # All steps of an iterator together are one call: a generator without end must end like any endless loop.
@@ -117,7 +155,22 @@ class Remote:
         self._request("assign", {"target": proxy, "name": name, "value": value})
 
     def seed(self, seed: int) -> None:
-        self._request("seed", {"seed": seed})
+        """Seed the generators of the student's side, before anything else happens there."""
+        if self.gone:
+            raise StudentGone(self.gone)
+        self._seed = seed
+
+    def _remark(self) -> dict[str, Any]:
+        return {} if self._seed is None else {"seed": self._seed}
+
+    def _heed(self, header: dict[str, Any]) -> None:
+        self._seed = None  # whoever answers has taken it
+        match header.get("rebound", []):
+            case list(names) if all(isinstance(name, str) for name in names):
+                for name in names:
+                    self._known.pop(name, None)
+            case _:
+                raise WireError("malformed names")
 
     def _request(self, op: str, content: dict[str, Any], seconds: float = 0.0) -> Any:
         return self._within(lambda deadline: self._peer.request(op, content, deadline), seconds)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich import box
 from rich.console import Console
@@ -37,8 +37,30 @@ def _loss(check: CheckResult, width: int) -> str:
     )
 
 
-def verdict_table(verdicts: Mapping[str, Verdict], console: Console) -> None:
-    """The class as a table; below it who needs a person, and the reason of each loss in a line."""
+_SHORTCUT = "already is what this exercise asks you to write"  # see shortcuts.py
+
+
+def for_a_person(student: str, verdict: Verdict) -> Iterator[tuple[str, str]]:
+    """What a person should look at, as (what, sentence): broken checks, mended notebooks, suspected shortcuts."""
+    if verdict.needs_person:
+        broken = [e.name for e in verdict.exercises if e.outcome is Outcome.GRADER_ERROR]
+        problem = verdict.problem or f"a check broke in {', '.join(broken)}"
+        yield "a person must look", problem
+    for note in verdict.notes:
+        yield "damaged notebook", note
+    for exercise in verdict.exercises:
+        told = [c.message for c in exercise.checks if c.outcome is Outcome.FAILED and _SHORTCUT in c.message]
+        if told:
+            yield "suspected shortcut", f"{exercise.name}: {told[0]}"
+
+
+def verdict_table(
+    verdicts: Mapping[str, Verdict], console: Console, remarks: Sequence[tuple[str, str]] = ()
+) -> None:
+    """The class as a table; below it who needs a person, and the reason of each loss in a line.
+
+    ``remarks`` are further sentences for the teacher, as (student, sentence).
+    """
     names = list(dict.fromkeys(e.name for verdict in verdicts.values() for e in verdict.exercises))
     narrow = console.width < 22 + 13 * len(names)  # then columns are numbered, and named below
     student = Column("Student", overflow="fold", min_width=8)
@@ -63,10 +85,12 @@ def verdict_table(verdicts: Mapping[str, Verdict], console: Console) -> None:
                 losses.add_row(Text(head + _loss(loss, max(20, console.width - len(head)))))
         total = f"{points(verdict.score)}/{points(verdict.max_score)}"
         table.add_row(*row, Text(f"! {total}" if verdict.needs_person else total, "bold"))
-        if verdict.needs_person:
-            broke = [e.name for e in verdict.exercises if e.outcome is Outcome.GRADER_ERROR]
-            problem = one_line(verdict.problem or f"a check broke in {', '.join(broke)}", 1_000)
-            persons.add_row(Text(f"! {who} · a person must look: {problem}", MARKS[Outcome.GRADER_ERROR][3]))
+        for what, sentence in for_a_person(student, verdict):
+            style = MARKS[Outcome.GRADER_ERROR][3] if verdict.needs_person else ""
+            persons.add_row(Text(f"! {who} · {what}: {one_line(sentence, 1_000)}", style))
+    for student, sentence in remarks:
+        who = f"{one_line(student, 24)} · " if student else ""
+        persons.add_row(Text(f"! {who}{one_line(sentence, 1_000)}"))
     console.print(table)
     if narrow:
         console.print(

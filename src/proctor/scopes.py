@@ -8,9 +8,15 @@ import warnings
 from collections.abc import Iterator
 
 _TIMED = re.compile(r"^(\s*)%{1,2}(?:time|timeit|prun)\b[ \t]*", re.MULTILINE)
+_RUN = re.compile(r"^(\s*)%run[ \t]+(?:-\w[ \t]+)*[\"']?(\w+)\.py\b.*$", re.MULTILINE)
 _MAGIC = re.compile(r"^(\s*)[%!?].*$", re.MULTILINE)
+_CELL_MAGIC = re.compile(r"\s*%%(!|\w+)[ \t]*(.*)\n?")
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+# Cells that define nothing here: they run somewhere else, or are no Python.
+ELSEWHERE = set("! sx system bash sh cmd script python python2 python3 pypy perl ruby html svg".split())
+ELSEWHERE |= set("javascript js latex markdown".split())
+_NAMESPACES = {"user_ns", "user_global_ns", "user_module", "__globals__", "f_globals", "f_locals", "ns_table"}
 
 
 def statements(source: str) -> list[ast.stmt]:
@@ -25,8 +31,15 @@ def statements(source: str) -> list[ast.stmt]:
     return []  # such a cell defines nothing when it is run either
 
 
+def cell_magic(source: str) -> tuple[str, str, str]:
+    """The name of a cell's magic, its line and what stands below; an empty name where there is none."""
+    found = _CELL_MAGIC.match(source)
+    return (found[1], found[2].strip(), source[found.end() :]) if found else ("", "", source)
+
+
 def _without_magics(source: str) -> str:
-    return _MAGIC.sub(r"\1pass", _TIMED.sub(r"\1", source))
+    run = _RUN.sub(r"\1from \2 import *", source)
+    return _MAGIC.sub(r"\1pass", _TIMED.sub(r"\1", run))
 
 
 def _transformed(source: str) -> str:
@@ -35,9 +48,9 @@ def _transformed(source: str) -> str:
     return TransformerManager().transform_cell(source)
 
 
-def in_scopes(root: ast.AST) -> Iterator[tuple[ast.AST, frozenset[str]]]:
+def in_scopes(root: ast.AST, inner: frozenset[str] = frozenset()) -> Iterator[tuple[ast.AST, frozenset[str]]]:
     """Every node below one, each with the names that are local where it stands."""
-    todo: list[tuple[ast.AST, frozenset[str]]] = [(root, frozenset())]
+    todo: list[tuple[ast.AST, frozenset[str]]] = [(root, inner)]
     while todo:
         node, inner = todo.pop()
         yield node, inner
@@ -89,9 +102,17 @@ def local_names(scope: ast.AST) -> set[str]:
             found.add(node.name)
         elif isinstance(node, ast.Global):
             elsewhere.update(node.names)
+        else:
+            found.update(matched(node))
         if not isinstance(node, (*FUNCTIONS, *COMPREHENSIONS, ast.ClassDef)):
             todo += ast.iter_child_nodes(node)
     return found - elsewhere
+
+
+def matched(node: ast.AST) -> set[str]:
+    """The name that a part of a pattern captures, if it is such a part."""
+    name = node.name if isinstance(node, (ast.MatchAs, ast.MatchStar)) else getattr(node, "rest", None)
+    return {name} if name else set()
 
 
 def imported(node: ast.AST) -> Iterator[tuple[str, str]]:
@@ -118,6 +139,53 @@ def called(node: ast.AST) -> str:
     return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
 
 
-def texts(call: ast.Call) -> list[str]:
-    """The constant texts among the arguments of a call."""
-    return [arg.value for arg in call.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str)]
+def is_namespace(node: ast.AST) -> bool:
+    """Whether an expression is the notebook's own names by another way: ``globals()``, ``__main__``, ``user_ns``."""
+    while True:
+        match node:
+            case (
+                ast.Attribute(value=value, attr="__dict__") | ast.Call(func=ast.Name(id="vars"), args=[value])
+            ):
+                node = value
+            case (
+                ast.Call(func=ast.Name(id="globals" | "locals")) | ast.Call(func=ast.Name(id="vars"), args=[])
+            ):
+                return True
+            case ast.Subscript(value=ast.Attribute(attr="modules") | ast.Name(id="modules"), slice=which):
+                return getattr(which, "value", getattr(which, "id", "")) in ("__main__", "__name__")
+            case _:
+                return getattr(node, "attr", "") in _NAMESPACES or getattr(node, "id", "") == "__main__"
+
+
+def assigned(node: ast.AST) -> Iterator[tuple[ast.AST, ast.AST, bool]]:
+    """What a statement gives to what, and whether it gives the entries one by one."""
+    match node:
+        case ast.Assign(targets=targets, value=value):
+            for target in targets:
+                yield target, value, False
+                if isinstance(target, ast.Tuple) and isinstance(value, (ast.Tuple, ast.List)):
+                    for part in zip(target.elts, value.elts, strict=False):
+                        yield (*part, False)
+        case (
+            ast.AnnAssign(target=target, value=ast.expr() as value)
+            | ast.AugAssign(target=target, value=value)
+        ):
+            yield target, value, False
+        case ast.NamedExpr(target=target, value=value):
+            yield target, value, False
+        case ast.withitem(optional_vars=ast.expr() as target, context_expr=value):
+            yield target, value, False
+        case ast.For(target=target, iter=source) | ast.comprehension(target=target, iter=source):
+            yield target, source, True
+            if isinstance(source, (ast.Tuple, ast.List)):
+                for value in source.elts:
+                    yield target, value, False
+        case ast.Match(subject=value, cases=cases):
+            for case in cases:
+                yield case.pattern, value, False
+        case ast.arguments(posonlyargs=first, args=rest, kwonlyargs=named):
+            places = [*first, *rest]
+            pairs = [*zip(places[len(places) - len(node.defaults) :], node.defaults, strict=True)]
+            for arg, value in (*pairs, *zip(named, node.kw_defaults, strict=True)):
+                if value is not None:
+                    yield arg, value, False

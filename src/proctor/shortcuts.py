@@ -7,6 +7,7 @@ calls. A forbidden function in a cell that only compares results with the librar
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from functools import lru_cache
 
@@ -28,14 +29,37 @@ def find_shortcut(cells: Iterable[str], answer: str, forbidden: Iterable[str], a
     uses = _definitions(tuple(cells)).uses(answer)
     for used in sorted(uses.names):
         for name in forbidden:
-            if used == name or used.startswith(name + ".") or _same_object(used, name):
-                return _sentence(used, allowed)
+            if _leads_to(used, name):
+                return told(used, allowed)
     for name in forbidden:
         # `tools = [torch.nn]; tools[0].functional.softmax`: the library in one place, the name in another.
-        above, _, last = name.rpartition(".")
-        if last in uses.attributes and any(f"{above}.".startswith(f"{whole}.") for whole in uses.whole):
-            return _sentence(name, allowed)
+        if name.rpartition(".")[-1] in uses.attributes and _above(name, uses.whole):
+            return told(name, allowed)
     return ""
+
+
+def find_suspicion(cells: Iterable[str], answer: str, forbidden: Iterable[str]) -> str:
+    """One sentence for a person where an answer cannot be read to its end; empty where it can.
+
+    It runs code that it computes, or looks something up in a forbidden function's library by a name that it
+    computes. There are honest reasons for either, so this is no verdict.
+    """
+    forbidden = tuple(forbidden)
+    if not forbidden:
+        return ""
+    uses = _definitions(tuple(cells)).uses(answer)
+    if not uses.unread and not any(_above(name, uses.looked_up) for name in forbidden):
+        return ""
+    return (
+        f"`{answer}` looks up or runs something under a name that it computes, so that reading it cannot tell "
+        "what it uses; please have a look at its cell."
+    )
+
+
+def told(used: str, allowed: str = "") -> str:
+    """What the learner is told of a shortcut."""
+    says = f"`{used}` already is what this exercise asks you to write, so it may not be used here."
+    return f"{says} {allowed}" if allowed else says
 
 
 @lru_cache(maxsize=4)
@@ -43,14 +67,41 @@ def _definitions(cells: tuple[str, ...]) -> Definitions:
     return Definitions(cells)
 
 
-def _sentence(used: str, allowed: str) -> str:
-    says = f"`{used}` already is what this exercise asks you to write, so it may not be used here."
-    return f"{says} {allowed}" if allowed else says
+def _above(name: str, wholes: Iterable[str]) -> bool:
+    """Whether a forbidden name lies in one of these modules."""
+    above = name.rpartition(".")[0]
+    return any(f"{above}.".startswith(f"{whole}.") or whole == "sys.modules" for whole in wholes)
+
+
+def _leads_to(used: str, name: str) -> bool:
+    """Whether a dotted name is a forbidden one, lies below it, or is another name of the same."""
+    if used == name or used.startswith(name + "."):
+        return True
+    if used.split(".")[0] != name.split(".")[0]:
+        return False
+    return _is_inner_name(used, name) or _same_object(used, name)
 
 
 def _same_object(used: str, name: str) -> bool:
-    """Whether two dotted names lead to the same function, such as one of torch's by its inner name."""
-    if used.split(".")[0] != name.split(".")[0]:
-        return False
+    """Whether two dotted names lead to one function, such as one of torch's by its inner name, or to one class."""
     one = lookup(used)
-    return one is not None and one is lookup(name)
+    if one is None:
+        return False
+    other = lookup(name)
+    return one is other or (isinstance(one, type) and isinstance(other, type) and issubclass(one, other))
+
+
+def _is_inner_name(used: str, name: str) -> bool:
+    """Whether a name is that of torch's own operator for a forbidden function: ``torch.ops.aten._softmax.default``.
+
+    Nobody comes upon these by chance, so that it is enough for all words of the forbidden name to be in them.
+    """
+    _, first, *rest = *used.split("."), ""
+    if first != "ops" and not first.startswith("_"):
+        return False
+    wanted, words = _words(name.rpartition(".")[-1]), _words(".".join((first, *rest)))
+    return wanted <= words or "".join(sorted(wanted)) in words
+
+
+def _words(name: str) -> set[str]:
+    return set(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower().replace(".", "_").split("_")) - {""}

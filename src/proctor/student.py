@@ -16,6 +16,7 @@ class Student:
     cells: Cells
     handles: dict[int, Any] = field(default_factory=dict)
     numbers: dict[int, int] = field(default_factory=dict)  # of handles, by the object's id
+    told: dict[str, Any] = field(default_factory=dict)  # what the other side takes these names to stand for
     peer: Any = None
     connection: Any = None
 
@@ -23,22 +24,38 @@ class Student:
         """Run one cell of the notebook."""
         return self.cells.run(content["source"])
 
-    def get(self, content: dict[str, Any]) -> Any:
-        """The value of a name that the notebook has defined."""
-        name = content["name"]
-        if name not in self.cells.namespace:
-            raise NameError(name)
-        return self.cells.namespace[name]
+    def get(self, content: dict[str, Any]) -> list[Any]:
+        """The value of a name, in a list; an empty one where the notebook has not defined it.
 
-    def has(self, content: dict[str, Any]) -> bool:
-        """Whether the notebook has defined a name."""
-        return content["name"] in self.cells.namespace
+        A function or a class comes with True: the other side need not ask again until it is told so.
+        """
+        name, namespace = content["name"], self.cells.namespace
+        self.told.pop(name, None)
+        if name not in namespace:
+            return []
+        value = namespace[name]
+        if not callable(value):
+            return [value]
+        self.told[name] = value
+        return [value, True]
+
+    def remark(self) -> dict[str, Any]:
+        """The names that no longer stand for what the other side takes them for."""
+        namespace = self.cells.namespace
+        rebound = [name for name, value in self.told.items() if namespace.get(name) is not value]
+        return {"rebound": rebound} if rebound else {}
+
+    def heed(self, header: dict[str, Any]) -> None:
+        """Take a seed that came along with a message."""
+        if "seed" in header:
+            self.seed(header["seed"])
 
     def invoke(self, content: dict[str, Any]) -> Any:
         """Call a method of an object, ``__call__`` for the object itself."""
         from proctor.proxies import perform
 
-        return perform(content["target"], content["method"], content["args"], content["kwargs"])
+        target = self.handles[content["target"]]
+        return perform(target, content["method"], content["args"], content["kwargs"], content.get("most"))
 
     def attribute(self, content: dict[str, Any]) -> Any:
         """An attribute of an object."""
@@ -48,18 +65,16 @@ class Student:
         """Set an attribute of an object."""
         setattr(content["target"], content["name"], content["value"])
 
-    def seed(self, content: dict[str, Any]) -> None:
+    def seed(self, seed: int) -> None:
         """Seed every generator that a layer may draw from."""
         import random
 
         import numpy as np
         import torch
 
-        random.seed(content["seed"])
-        np.random.seed(content["seed"] % 2**32)  # noqa: NPY002 - the learner's code may use the old one
-        torch.default_generator.manual_seed(
-            content["seed"]
-        )  # torch.manual_seed asks for a GPU each time: 2 ms
+        random.seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002 - the learner's code may use the old one
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed asks for a GPU each time: 2 ms
 
     def export(self, value: Any) -> dict[str, Any]:
         """An object that is no plain data stays here, behind a handle."""
@@ -107,11 +122,19 @@ class Student:
     def _listen(self, connection: Any) -> None:
         from proctor.peer import Peer
 
-        names = ("run", "get", "has", "invoke", "attribute", "assign", "seed")
+        names = ("run", "get", "invoke", "attribute", "assign")
         answer = {name: getattr(self, name) for name in names}
         # SystemExit and KeyboardInterrupt in the learner's code are errors like any other.
-        self.connection = connection
-        self.peer = Peer(connection, answer, self.export, self.resolve, caught=BaseException)
+        self.connection, self.told = connection, {}
+        self.peer = Peer(
+            connection,
+            answer,
+            self.export,
+            self.resolve,
+            caught=BaseException,
+            remark=self.remark,
+            heed=self.heed,
+        )
         answer["vjp"] = self.peer.vjp
 
     def hang_up(self) -> None:

@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from proctor.decode import TORCH_DTYPES, Decoder
+from proctor.decode import NUMPY_DTYPES, TORCH_DTYPES, Decoder
 from proctor.wire import LIMITS, Limits, WireError
 
 __all__ = ["TORCH_DTYPES", "Decoder", "Encoder", "is_plain", "raw_bytes"]
+
+_NAMES = {dtype: name for name, dtype in TORCH_DTYPES.items()}
 
 _LONG = 4096  # characters from which on a string travels as a buffer
 _FAMILIES = {"builtins", "collections", "torch"}
@@ -32,12 +34,17 @@ def is_plain(value: Any, kind: type) -> bool:
     return isinstance(value, kind) and type(value).__module__.partition(".")[0] in _FAMILIES
 
 
-def raw_bytes(tensor: torch.Tensor) -> torch.Tensor:
-    """The bytes of a detached tensor's elements, in order, as a flat tensor of uint8."""
-    plain = tensor.resolve_conj().resolve_neg().contiguous()
+def raw_bytes(array: np.ndarray | torch.Tensor) -> bytes:
+    """The bytes of an array's or a tensor's elements, in order."""
+    if isinstance(array, np.ndarray):
+        return array.tobytes()
+    plain = array.detach()
+    if plain.dtype in NUMPY_DTYPES and plain.is_cpu and not plain.is_conj() and not plain.is_neg():
+        return plain.numpy().tobytes()
+    plain = plain.cpu().resolve_conj().resolve_neg().contiguous()
     # Not `reshape(-1)`: a dimension of size one may keep any stride, and then its bytes cannot be viewed.
     flat = plain.as_strided((plain.numel(),), (1,), plain.storage_offset())
-    return flat.view(torch.uint8)
+    return flat.view(torch.uint8).numpy().tobytes()
 
 
 @dataclass(slots=True)
@@ -64,8 +71,11 @@ class Encoder:
             raise WireError(f"a value nested more than {self.limits.depth} deep cannot be sent")
         if self._items > self.limits.items:
             raise WireError(f"a value of more than {self.limits.items} items cannot be sent")
-        if value is None or isinstance(value, bool):
-            return value
+        write = _WRITE.get(type(value))
+        return write(self, value, depth) if write is not None else self._other(value, depth)
+
+    def _other(self, value: Any, depth: int) -> Any:
+        """What ``encode`` makes of a value whose very type is not in its table: of a subclass, or of an object."""
         if isinstance(value, np.str_):  # as an array of one, it would lose NULs at its end
             return {"scalar": self._string(str.__str__(value))}
         if isinstance(value, np.bytes_):
@@ -73,8 +83,6 @@ class Encoder:
         if isinstance(value, str):
             return self._string(str.__str__(value))
         if isinstance(value, (np.ndarray, np.generic, torch.Tensor)):
-            if id(value) in self._met:  # one tensor in two places is one tensor on the other side as well
-                return {"same": self._met[id(value)]}
             return self._tensor(value, depth) if isinstance(value, torch.Tensor) else self._array(value)
         if isinstance(value, int):
             return self._integer(int(value))
@@ -86,11 +94,10 @@ class Encoder:
             return {"bytes": self._buffer(bytes(value))}
         for kind, tag in ((list, None), (tuple, "tuple"), (set, "set"), (frozenset, "frozenset")):
             if is_plain(value, kind):
-                items = [self.encode(item, depth + 1) for item in value]
+                items = self._list(value, depth)
                 return {tag: items} if tag else items
         if is_plain(value, dict):
-            pairs = [[self.encode(k, depth + 1), self.encode(v, depth + 1)] for k, v in value.items()]
-            return {"dict": pairs}
+            return self._dict(value, depth)
         if isinstance(value, torch.dtype):
             return {"torch.dtype": str(value).removeprefix("torch.")}
         if isinstance(value, np.dtype):
@@ -103,6 +110,14 @@ class Encoder:
             raise WireError(f"a value of type {type(value).__name__} cannot be sent")
         return self.export(value)
 
+    def _list(self, value: Any, depth: int) -> list[Any]:
+        depth += 1
+        return [self.encode(item, depth) for item in value]
+
+    def _dict(self, value: dict[Any, Any], depth: int) -> dict[str, Any]:
+        depth += 1
+        return {"dict": [[self.encode(k, depth), self.encode(v, depth)] for k, v in value.items()]}
+
     def _buffer(self, data: bytes) -> int:
         self._bytes += len(data)
         if self._bytes > self.limits.buffers or len(self.buffers) >= self.limits.buffer_count:
@@ -112,7 +127,9 @@ class Encoder:
 
     def _string(self, value: str) -> Any:
         # JSON joins two surrogates that belong together, and spells out every letter beyond ASCII.
-        if len(value) <= _LONG and not any("\ud800" <= letter <= "\udfff" for letter in value):
+        if len(value) <= _LONG and (
+            value.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in value)
+        ):
             return value
         return {"str": self._buffer(value.encode("utf-8", "surrogatepass"))}
 
@@ -124,6 +141,8 @@ class Encoder:
         return {"int": hex(value)}
 
     def _array(self, value: np.ndarray | np.generic) -> dict[str, Any]:
+        if id(value) in self._met:  # one array in two places is one array on the other side as well
+            return {"same": self._met[id(value)]}
         array = np.asarray(value)
         if array.dtype.kind not in "biufcSU":
             raise WireError(f"an array of dtype {array.dtype} cannot be sent")
@@ -144,14 +163,16 @@ class Encoder:
         self.arrays.append(value)
 
     def _tensor(self, value: torch.Tensor, depth: int) -> dict[str, Any]:
+        if id(value) in self._met:
+            return {"same": self._met[id(value)]}
         self._meet(value)
-        name = str(value.dtype).removeprefix("torch.")
-        if name not in TORCH_DTYPES or value.layout is not torch.strided or value.is_quantized:
+        name = _NAMES.get(value.dtype)
+        if name is None or value.layout is not torch.strided or value.is_quantized:
+            name = str(value.dtype).removeprefix("torch.")
             raise WireError(f"a tensor of dtype {name} and layout {value.layout} cannot be sent")
         if value.numel() * value.itemsize > self.limits.buffers:
             raise WireError(f"a tensor of {value.numel() * value.itemsize} bytes cannot be sent")
-        raw = raw_bytes(value.detach().cpu()).numpy().tobytes()
-        content = {"dtype": name, "shape": list(value.shape), "buffer": self._buffer(raw)}
+        content = {"dtype": name, "shape": list(value.shape), "buffer": self._buffer(raw_bytes(value))}
         if isinstance(value, torch.nn.Parameter):
             content["parameter"] = True
         if value.requires_grad:
@@ -168,3 +189,23 @@ class Encoder:
             return self.encode(gradient, depth + 1)
         finally:
             self.arrays, self._met = arrays, met
+
+
+def _itself(_: Encoder, value: Any, __: int) -> Any:
+    return value
+
+
+# By the very type: what holds for a list or a text need not hold for what a notebook derives from it.
+_WRITE: dict[type, Callable[[Encoder, Any, int], Any]] = {
+    type(None): _itself,
+    bool: _itself,
+    float: _itself,
+    int: lambda e, value, depth: e._integer(value),
+    str: lambda e, value, depth: e._string(value),
+    list: Encoder._list,
+    tuple: lambda e, value, depth: {"tuple": e._list(value, depth)},
+    dict: Encoder._dict,
+    np.ndarray: lambda e, value, depth: e._array(value),
+    torch.Tensor: Encoder._tensor,
+    torch.nn.Parameter: Encoder._tensor,
+}

@@ -22,7 +22,15 @@ from rich.table import Table
 
 from proctor.author import read_notebook
 from proctor.course import Course, CourseError, Unit, read_course
-from proctor.grade import Graded, Material, course_material, grade_cells, released_notebook, run_cells
+from proctor.grade import (
+    Graded,
+    Material,
+    course_material,
+    grade_cells,
+    released_notebook,
+    run_cells,
+    sandbox_for,
+)
 from proctor.results import ExerciseResult, Outcome
 from proctor.sandbox import Sandbox
 from proctor.tables import read_text
@@ -196,7 +204,7 @@ def verify(course: Course, unit: Unit, draws: int = DRAWS, jobs: int = 1) -> Ite
     """Prove a unit, in ``jobs`` processes side by side; yields each finding as it is made."""
     tasks = Bench(course, unit, Sandbox(), draws).tasks()
     if jobs == 1:
-        with Sandbox(preload=unit.preload) as sandbox:
+        with sandbox_for(course_material(course, unit)) as sandbox:
             yield from map(Bench(course, unit, sandbox, draws).prove, tasks)
         return
     start = (course.root, unit.name, draws)
@@ -213,7 +221,7 @@ _bench: list[Bench] = []
 
 def _set_up(root: Path, unit: str, draws: int) -> None:
     course = read_course(root)
-    sandbox = Sandbox(preload=course.unit(unit).preload)
+    sandbox = sandbox_for(course_material(course, course.unit(unit)))
     atexit.register(sandbox.close)
     _bench[:] = [Bench(course, course.unit(unit), sandbox, draws)]
 

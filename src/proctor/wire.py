@@ -17,8 +17,11 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 MAGIC = b"prw1"
 _FRAME = struct.Struct("<4sII")
+_SMALL = 1 << 16  # bytes of a message up to which its parts are sent, and read, as one
 
 
 class WireError(Exception):
@@ -62,11 +65,13 @@ class Connection:
 
     def send(self, header: dict[str, Any], buffers: list[Any], deadline: float | None = None) -> None:
         """Send one frame. Raises WireError (too large: nothing was sent), WireClosed or WireTimeout."""
-        text = json.dumps(header, separators=(",", ":")).encode()
+        text = _dump(header)
         sizes = [len(buffer) for buffer in buffers]
         self._check(len(text), sizes)
         head = _FRAME.pack(MAGIC, len(text), len(sizes)) + struct.pack(f"<{len(sizes)}Q", *sizes)
-        for part in (head + text, *buffers):
+        # In parts, a small message would wake the other side more than once.
+        small = len(text) + sum(sizes) <= _SMALL
+        for part in (b"".join((head, text, *buffers)),) if small else (head + text, *buffers):
             try:
                 self._socket.settimeout(_left(deadline))
                 self._socket.sendall(part)
@@ -87,14 +92,16 @@ class Connection:
         self._received += length + sum(sizes)
         if self._received > self.limits.total:
             raise WireError(f"more than {_size(self.limits.total)} in all")
-        text = self._read(length, deadline)
-        try:
-            header = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise WireError(f"the header is no JSON: {type(error).__name__}") from error
-        if not isinstance(header, dict):
-            raise WireError("the header is no JSON object")
-        return header, [self._read(size, deadline) for size in sizes]
+        if length + sum(sizes) > _SMALL:
+            header = _load(self._read(length, deadline))
+            return header, [self._read(size, deadline) for size in sizes]
+        # Never a byte beyond this message: a file descriptor may come after it.
+        rest = self._read(length + sum(sizes), deadline)
+        buffers, begin = [], length
+        for size in sizes:
+            buffers.append(rest[begin : begin + size])
+            begin += size
+        return _load(rest[:length]), buffers
 
     def pass_descriptor(self, descriptor: int, deadline: float | None = None) -> None:
         """Give the other side a file descriptor. Raises WireClosed or WireTimeout."""
@@ -139,8 +146,33 @@ class Connection:
                 raise WireClosed from error
             if not part:
                 raise WireClosed
+            if len(part) == size:
+                return part
             data += part
         return bytes(data)
+
+
+def _dump(header: dict[str, Any]) -> bytes:
+    try:
+        text = msgspec.json.encode(header)
+    except (TypeError, ValueError, RecursionError):  # half a surrogate pair, a subclass of str
+        text = b"null"
+    # It writes what is no number, or infinite, as null too: wherever there is one, the standard library writes.
+    return json.dumps(header, separators=(",", ":")).encode() if b"null" in text else text
+
+
+def _load(text: bytes) -> dict[str, Any]:
+    try:
+        header = msgspec.json.decode(text)
+    except (ValueError, RecursionError):
+        # Not-a-number, an infinity, half a surrogate pair; or no JSON at all.
+        try:
+            header = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise WireError(f"the header is no JSON: {type(error).__name__}") from error
+    if not isinstance(header, dict):
+        raise WireError("the header is no JSON object")
+    return header
 
 
 def _left(deadline: float | None) -> float | None:

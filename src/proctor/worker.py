@@ -44,19 +44,21 @@ def preload(modules: list[str], hidden: dict[str, str] | None = None) -> Cells:
 
     matplotlib.use("module://matplotlib_inline.backend_inline")
     matplotlib.interactive(True)  # a figure shows at the end of its cell, as in a notebook
+    import jaxtyping  # noqa: F401 - with `proctor.learner`, what the first cell of every notebook imports
     import matplotlib.pyplot
     import matplotlib_inline.backend_inline as inline
 
+    import proctor.learner
     import proctor.peer
     import proctor.values  # noqa: F401
 
-    for module in modules:
-        with contextlib.suppress(ImportError):
-            importlib.import_module(module)
     if hidden:
         from proctor import blocked
 
         blocked.install(hidden)
+    for module in modules:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(module)
     cells = Cells()
     inline.configure_inline_support(cells.shell, "module://matplotlib_inline.backend_inline")
     cells.run("1 + 1")

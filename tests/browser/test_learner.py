@@ -16,6 +16,7 @@ from playwright.sync_api import Locator, Page, expect
 from browser.servers import BIN, Server, lab_on
 from proctor.course import Mistake, read_course, read_release
 from proctor.demo import without_marks
+from proctor.learner import WIDTH
 
 pytestmark = pytest.mark.browser
 
@@ -185,6 +186,30 @@ def opened(
 
 
 @pytest.fixture
+def ready(opened: Callable[..., Notebook]) -> Callable[..., Notebook]:
+    """Opens a copy as ``opened`` does, and runs its set-up."""
+
+    def open_and_set_up(filled_in: dict[str, str] | None = None) -> Notebook:
+        notebook = opened(filled_in)
+        notebook.run("setup")
+        return notebook
+
+    return open_and_set_up
+
+
+@pytest.fixture
+def rewarded(opened: Callable[..., Notebook]) -> Callable[..., tuple[Notebook, Locator]]:
+    """Opens a copy as ``opened`` does, and runs all of it; the notebook, and what its reward shows."""
+
+    def open_and_run(filled_in: dict[str, str] | None = None) -> tuple[Notebook, Locator]:
+        notebook = opened(filled_in)
+        notebook.run_all()
+        return notebook, notebook.cell("reward").locator(".jp-Cell-outputArea")
+
+    return open_and_run
+
+
+@pytest.fixture
 def dark(lab: Server, page: Page) -> Iterator[None]:
     """JupyterLab's dark theme."""
     url = f"{lab.url}/lab/api/settings/@jupyterlab/apputils-extension:themes"
@@ -246,10 +271,9 @@ class TestLesson:
 
 class TestRubric:
     def test_an_untouched_stub_gets_a_calm_rubric_and_no_points(
-        self, opened: Callable[..., Notebook], page: Page, complaints: list[str], shot: Callable[..., None]
+        self, ready: Callable[..., Notebook], page: Page, complaints: list[str], shot: Callable[..., None]
     ) -> None:
-        notebook = opened()
-        notebook.run("setup")
+        notebook = ready()
         output = notebook.check()
         most = read_release(notebook.path.parent).exercise(EXERCISE).points
         expect(output).to_contain_text("Not written yet")
@@ -262,15 +286,14 @@ class TestRubric:
 
     def test_a_mistake_and_its_repair_are_told_where_the_learner_works(
         self,
-        opened: Callable[..., Notebook],
+        ready: Callable[..., Notebook],
         answers: dict[str, str],
         mistake: Mistake,
         page: Page,
         complaints: list[str],
         shot: Callable[..., None],
     ) -> None:
-        notebook = opened()
-        notebook.run("setup")
+        notebook = ready()
         notebook.write(EXERCISE, mistake.applied_to(answers[EXERCISE]))
         output = notebook.check()
         expect(output).to_contain_text("✗")
@@ -297,7 +320,7 @@ class TestRubric:
         self,
         theme: str,
         request: pytest.FixtureRequest,
-        opened: Callable[..., Notebook],
+        ready: Callable[..., Notebook],
         answers: dict[str, str],
         mistake: Mistake,
         page: Page,
@@ -305,9 +328,8 @@ class TestRubric:
     ) -> None:
         if theme == "dark":
             request.getfixturevalue("dark")
-        notebook = opened({EXERCISE: mistake.applied_to(answers[EXERCISE])})
+        notebook = ready({EXERCISE: mistake.applied_to(answers[EXERCISE])})
         expect(page.locator("body")).to_have_attribute("data-jp-theme-light", str(theme == "light").lower())
-        notebook.run("setup")
         output = notebook.check()
         expect(output).to_contain_text(mistake.says)
         contrast, text = output.locator(".jp-RenderedHTMLCommon").evaluate(CONTRAST)
@@ -320,10 +342,9 @@ class TestRubric:
 
 class TestHints:
     def test_each_call_shows_one_more_hint(
-        self, opened: Callable[..., Notebook], page: Page, complaints: list[str], shot: Callable[..., None]
+        self, ready: Callable[..., Notebook], page: Page, complaints: list[str], shot: Callable[..., None]
     ) -> None:
-        notebook = opened()
-        notebook.run("setup")
+        notebook = ready()
         page.keyboard.press("Escape")
         page.keyboard.press("b")  # a cell of one's own, below
         place = notebook.places["setup"] + 1
@@ -332,7 +353,9 @@ class TestHints:
         for count in range(1, len(hints) + 1):
             output = notebook.run(place)
             expect(output).to_contain_text(f"Hint {count} of {len(hints)}")
-            assert output.inner_text().count(f" of {len(hints)}: ") == count
+            text = output.inner_text()
+            assert text.count(f" of {len(hints)}:") == count
+        assert max(map(len, text.splitlines())) <= WIDTH
         stays_inside(page, output)
         shot(notebook.cell(place), "hints")
         assert complaints == []
@@ -357,16 +380,13 @@ class TestValidate:
 class TestReward:
     def test_before_it_says_which_exercise_it_waits_for(
         self,
-        opened: Callable[..., Notebook],
-        answers: dict[str, str],
+        rewarded: Callable[..., tuple[Notebook, Locator]],
         page: Page,
         complaints: list[str],
         shot: Callable[..., None],
     ) -> None:
-        notebook = opened()
-        notebook.run_all()
-        output = notebook.cell("reward").locator(".jp-Cell-outputArea")
-        expect(output).to_contain_text(re.compile(f"waits for `({'|'.join(answers)})`"))
+        notebook, output = rewarded()
+        expect(output).to_contain_text(f"waits for `{EXERCISE}`")
         assert page.locator('.jp-OutputArea-output[data-mime-type*="error"]').count() == 0
         assert page.locator('.jp-OutputArea-output[data-mime-type*="stderr"]').count() == 0
         shot(notebook.cell("reward"), "reward-waiting")
@@ -374,15 +394,13 @@ class TestReward:
 
     def test_after_it_draws_its_figure(
         self,
-        opened: Callable[..., Notebook],
+        rewarded: Callable[..., tuple[Notebook, Locator]],
         answers: dict[str, str],
         page: Page,
         complaints: list[str],
         shot: Callable[..., None],
     ) -> None:
-        notebook = opened(answers)
-        notebook.run_all()
-        output = notebook.cell("reward").locator(".jp-Cell-outputArea")
+        notebook, output = rewarded(answers)
         figure = output.locator("img")
         expect(figure).to_be_attached()
         assert figure.evaluate("image => image.naturalWidth") > 0

@@ -22,7 +22,7 @@ from proctor.author import sync
 from proctor.cli import app
 from proctor.course import Course, read_course
 from proctor.notebook import Limits
-from proctor.results import from_json
+from proctor.results import Verdict, from_json
 from proctor.sandbox import Sandbox, SandboxError
 
 
@@ -40,7 +40,7 @@ def course(made: Course, tmp_path: Path, sandbox: Sandbox, monkeypatch: pytest.M
     course = read_course(shutil.copytree(made.root, tmp_path / "course"))
     monkeypatch.chdir(course.root)
     for module in (learn, classwork):
-        monkeypatch.setattr(module, "Sandbox", lambda **_: nullcontext(sandbox))
+        monkeypatch.setattr(module, "sandbox_for", lambda *_: nullcontext(sandbox))
     return course
 
 
@@ -311,11 +311,11 @@ class TestCourse:
     def test_a_machine_without_a_sandbox_is_one_sentence(
         self, course: Course, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def fail(**_: object) -> None:
+        def fail(*_: object) -> None:
             raise SandboxError("the student's side has ended")
 
         path = work_on(course, ANSWERS)
-        monkeypatch.setattr(learn, "Sandbox", fail)
+        monkeypatch.setattr(learn, "sandbox_for", fail)
         assert refused("check", path) == "the student's side has ended"
 
     def test_stopping_a_command_is_130_and_one_sentence(
@@ -329,6 +329,36 @@ class TestCourse:
             refused("progress", code=130)
             == "stopped; what was finished is kept, run the command again to go on"
         )
+
+
+class TestClass:
+    """`proctor grade UNIT`; tests/faults and test_nbgrader.py see to what it leaves."""
+
+    def test_stopping_says_how_far_it_came_and_is_130(
+        self, course: Course, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def stop(*_: object, **__: object) -> None:
+            raise classwork.Stopped("stopped; 3 of 9 submissions are graded, `proctor grade 01` goes on")
+
+        monkeypatch.setattr(classwork, "grade_class", stop)
+        says = refused("grade", UNIT, code=130)
+        assert says == "stopped; 3 of 9 submissions are graded, `proctor grade 01` goes on"
+
+    def test_options_and_remarks_reach_their_place(
+        self, course: Course, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: dict[str, Any] = {}
+
+        def note(*_: object, remarks: list[tuple[str, str]], **how: object) -> dict[str, Verdict]:
+            asked.update(how)
+            remarks.append(("ada", "'x' is a symbolic link and has not been copied"))
+            return {"ada": Verdict(unit=UNIT, exercises=())}
+
+        monkeypatch.setattr(classwork, "grade_class", note)
+        done = proctor("grade", UNIT, "--fresh", "--no-feedback")
+        assert done.exit_code == 0
+        assert asked == {"feedback": False, "fresh": True, "trusted": False}
+        assert "ada · 'x' is a symbolic link and has not been copied" in done.stdout
 
 
 class TestGrade:

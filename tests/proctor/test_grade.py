@@ -17,6 +17,7 @@ import pytest
 
 from minicourse import ANSWERS, EXERCISES, UNIT, make_course
 from proctor import pool as pools
+from proctor import staff
 from proctor.checks import secret_seed
 from proctor.course import Course, CourseError, read_course
 from proctor.grade import (
@@ -176,6 +177,29 @@ class TestVerdict:
 def impatient() -> Iterator[Sandbox]:
     with Sandbox(Limits(cell_seconds=1, cells_seconds=6, call_seconds=1, total_seconds=40)) as sandbox:
         yield sandbox
+
+
+class TestContent:
+    def test_what_was_read_is_graded_whatever_lies_there_by_now(
+        self, course: Course, material: Material, sandbox: Sandbox, tmp_path: Path
+    ) -> None:
+        path = submit(course, tmp_path, ANSWERS)
+        content = path.read_bytes()
+        submit(course, tmp_path, {})
+        assert grade_notebook(material, path, sandbox, content=content).verdict.score == 6.0
+        assert grade_notebook(material, path, sandbox).verdict.score == 0.0
+
+    def test_a_process_that_lived_through_it_is_told_from_one_that_did_not(
+        self, course: Course, material: Material, sandbox: Sandbox, tmp_path: Path
+    ) -> None:
+        exit_in_a_call = {**ANSWERS, "norm": "def norm(x):\n    import os; os._exit(0)"}
+        for answers, extra, undisturbed in (
+            (ANSWERS, "1 / 0", True),
+            (exit_in_a_call, "", False),
+            (ANSWERS, "import os; os._exit(0)", False),
+        ):
+            path = submit(course, tmp_path, answers, extra)
+            assert grade_notebook(material, path, sandbox).undisturbed is undisturbed
 
 
 class TestEndless:
@@ -401,6 +425,8 @@ def _stand_in(job: Job) -> Graded:
     once = job.path.with_name(f"{job.student}-tried")
     again = once.exists()
     once.touch()
+    if again:
+        job.path.with_name(f"{job.student}-again").touch()
     if job.student == "killer" or (job.student == "victim" and not again):
         os.kill(os.getpid(), signal.SIGKILL)
     if job.student == "bug":
@@ -417,7 +443,7 @@ class TestPool:
         self, course: Course, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> Callable[..., list[Job]]:
         monkeypatch.setattr(pools, "_grade_job", _stand_in)
-        monkeypatch.setattr(pools, "get_context", lambda _: multiprocessing.get_context("fork"))
+        monkeypatch.setattr(staff, "get_context", lambda _: multiprocessing.get_context("fork"))
         return lambda *names: [
             Job(root=course.root, unit=UNIT, student=name, path=tmp_path / name) for name in names
         ]
@@ -444,6 +470,43 @@ class TestPool:
             name: name for name in ("ada", "victim", "bela")
         }
 
+    def test_a_process_that_dies_costs_no_other_job_a_second_try(
+        self, jobs: Callable[..., list[Job]], tmp_path: Path
+    ) -> None:
+        names = ("ada", "killer", "bela", "victim", "chen", "dora")
+        verdicts = self.run(jobs(*names))
+        again = {path.name for path in tmp_path.glob("*-again")}
+        assert again == {"killer-again", "victim-again"}
+        assert [name for name, verdict in verdicts.items() if verdict.problem] == ["killer"]
+
+    def test_jobs_are_asked_for_as_they_are_needed(self, jobs: Callable[..., list[Job]]) -> None:
+        made, seen = jobs(*(f"s{n}" for n in range(20))), []
+
+        def source() -> Iterator[Job]:
+            for job in made:
+                seen.append(job)
+                yield job
+
+        with Pool(2) as pool:
+            for done, _ in enumerate(pool.grade_all(source()), 1):
+                assert len(seen) <= done + 2 * pools.AHEAD
+        assert seen == made
+
+    def test_a_process_that_has_grown_gives_way_to_a_new_one(
+        self, jobs: Callable[..., list[Job]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(staff, "GROWTH", -1)
+        verdicts = self.run(jobs(*(f"s{n}" for n in range(6))), size=1)
+        assert len({verdict.notes[1] for verdict in verdicts.values()}) >= 3
+
+    def test_a_run_that_is_given_up_leaves_nothing_to_the_next(self, jobs: Callable[..., list[Job]]) -> None:
+        with Pool(2) as pool:
+            next(given_up := pool.grade_all(jobs("ada", "bela", "chen", "dora")))
+            given_up.close()
+            rest = [job.student for job, _ in pool.grade_all(jobs("eve", "fay"))]
+            assert sorted(rest) == ["eve", "fay"]
+            assert pool.grade(jobs("ada")[0]).verdict.notes[0] == "ada"
+
     def test_a_bug_of_the_grader_is_for_a_person(self, jobs: Callable[..., list[Job]]) -> None:
         verdicts = self.run(jobs("ada", "bug"))
         assert verdicts["bug"].problem == "the grader broke: KeyError: 'a bug'"
@@ -457,7 +520,7 @@ class TestPool:
     def test_no_jobs_are_no_verdicts_and_no_processes(self, jobs: Callable[..., list[Job]]) -> None:
         with Pool(2) as pool:
             assert list(pool.grade_all([])) == []
-            assert pool._pool is None
+            assert pool._workers == []
 
     def test_submissions_are_graded_in_a_process_of_the_pool(self, course: Course, tmp_path: Path) -> None:
         made = [

@@ -21,7 +21,7 @@ from rich.console import Console
 
 from minicourse import ANSWERS, UNIT, make_course
 from proctor import learn, learner
-from proctor.course import Course, CourseError, read_course, read_release
+from proctor.course import Course, CourseError, ReleasedExercise, ReleasedUnit, read_course, read_release
 from proctor.nbgrader.classroom import release_all
 from proctor.notebook import NotebookError
 
@@ -218,6 +218,28 @@ class TestHints:
         assert rungs == sorted(rungs)
         assert 1 <= rungs[0] <= 3
         assert rungs[-1] == 3
+
+    def test_long_hints_are_wrapped_between_words_and_pseudocode_keeps_its_margins(
+        self, tmp_path: Path
+    ) -> None:
+        words = "Which operation turns two rows of one width into one number, and what does it sum over? " * 3
+        code = f"for each row:\n    for each column:\n        {words.strip()}\nreturn the rows\n"
+        hints = (words, f"`torch.{'long_' * 20}name` does it", code)
+        exercise = ReleasedExercise(
+            name="double", title="t", difficulty=1, minutes=1, points=1.0, hints=hints
+        )
+        unit = ReleasedUnit(unit=UNIT, title="t", notebook="mini", exercises=(exercise,))
+        for _ in range(3):
+            shown = learner.next_hints(unit, "double", tmp_path)
+        prose, long, pseudocode = shown
+        assert max(map(len, [*prose.splitlines(), *pseudocode.splitlines()])) <= learner.WIDTH
+        assert " ".join(prose.splitlines()) == f"Hint 1 of 3: {words.strip()}"
+        assert hints[1].split()[0] in long  # a name is never cut
+        lines = pseudocode.splitlines()
+        assert lines[:3] == ["Hint 3 of 3:", "    for each row:", "        for each column:"]
+        assert lines[3].startswith("            Which operation")
+        assert all(line.startswith(" " * 16) for line in lines[4:-1])
+        assert lines[-1] == "    return the rows"
 
     def test_a_folder_that_cannot_be_written_to_forgets(self, course: Course, tmp_path: Path) -> None:
         assert [len(self.climb(course, tmp_path / "missing")) for _ in range(2)] == [1, 1]

@@ -25,6 +25,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from proctor.peer import MAX_NESTED, MAX_REPLIES, Peer, StudentGone
+from proctor.proxies import generate
 from proctor.remote import Local, Proxy, Remote, Student
 from proctor.sandbox import Limits, Sandbox
 from proctor.student import Student as Served
@@ -234,6 +235,65 @@ def bowl():
 
 def draw():
     return torch.rand(3)
+
+class Noisy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x * 2
+    @staticmethod
+    def backward(ctx, gradient):
+        return torch.rand(3)
+
+noisy = Noisy.apply
+
+def draw_and_ask(function):
+    return torch.rand(3), function()
+
+def counter():
+    return 1
+
+def count_up():
+    global counter
+    old = counter
+    counter = lambda: old() + 1
+
+def count_up_and_fall():
+    count_up()
+    raise ValueError("after it")
+
+def count_up_and_ask(function):
+    count_up()
+    return function()
+
+def settle(value):
+    global counter
+    counter = value
+
+def forget():
+    global counter
+    del counter
+
+number = 1
+
+def raise_number():
+    global number
+    number += 1
+
+class Endless:
+    def pairs(self):
+        n = 0
+        while True:
+            yield n, torch.ones(n)
+            n += 1
+    def one(self):
+        return [1, 2]
+    def none(self):
+        return None
+    def falling(self):
+        yield 1
+        raise KeyError("on the way")
+    def shelf(self):
+        return Shelf(1, 2)
 '''
 
 Namespace = dict[str, Any]
@@ -445,6 +505,68 @@ def test_seeds_are_the_same_at_every_door(student: Student) -> None:
     student._backend.seed(7)
     torch.manual_seed(7)
     assert torch.equal(student.draw(), expected)
+
+
+def test_a_name_stands_for_what_it_stands_for_now(student: Student) -> None:
+    """However a call of the learner's gives it to something else, and although it is not asked for each time."""
+    first = student.counter
+    assert student.counter() == 1
+    student.count_up()
+    assert student.counter() == 2
+    assert first() == 1
+    with pytest.raises(ValueError, match="after it"):
+        student.count_up_and_fall()
+    assert student.counter() == 3
+    assert student.count_up_and_ask(lambda: student.counter()) == 4
+    student.settle(5)
+    assert student.counter == 5
+    student.settle(torch.ones(2))
+    assert torch.equal(student.counter, torch.ones(2))
+    student.settle(first)
+    assert student.counter() == 1
+    student.forget()
+    with pytest.raises(StudentGone, match="There is no `counter` yet"):
+        student.counter  # noqa: B018
+    student.settle(first)
+    assert student.counter() == 1
+
+
+def test_a_name_of_plain_data_is_seen_fresh(student: Student) -> None:
+    for expected in (1, 2, 3):
+        assert student.number == expected
+        student.raise_number()
+
+
+def test_a_seed_holds_for_whatever_is_asked_next(student: Student) -> None:
+    def seeded(use: Callable[[], Any]) -> Any:
+        torch.manual_seed(7)
+        student._backend.seed(7)
+        return use()
+
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    assert torch.equal(seeded(lambda: student.draw()), expected)
+    assert torch.equal(seeded(lambda: student.draw_and_ask(lambda: 1))[0], expected)
+    assert not torch.equal(student.draw(), expected)
+    x = torch.ones(3, requires_grad=True)
+    out = student.noisy(x).sum()
+    seeded(lambda: out.backward(retain_graph=True))
+    assert torch.equal(x.grad, expected)
+    assert torch.equal(seeded(lambda: torch.autograd.grad(out, x))[0], expected)
+
+
+def test_a_generator_is_listed_in_one_call(student: Student) -> None:
+    things = student.Endless()
+    pairs = generate(things.pairs, 4)
+    assert [(n, tuple(tensor.shape)) for n, tensor in pairs] == [(n, (n,)) for n in range(4)]
+    assert generate(things.one, 1) == [1, 2]
+    assert generate(things.none, 1) is None
+    assert list(generate(things.shelf, 1)) == [1, 2]
+    with pytest.raises(KeyError, match="on the way"):
+        generate(things.falling, 3)
+    parameters = generate(student.Net(3, 2).named_parameters, 2)
+    assert [name for name, _ in parameters] == ["linear.weight", "linear.bias"]
+    assert all(isinstance(value, torch.nn.Parameter) for _, value in parameters)
 
 
 def test_objects_and_data_of_containers_are_told_apart(student: Student) -> None:
@@ -789,6 +911,68 @@ def test_what_cannot_be_written_to_is_the_learners_error(student: Student) -> No
 # Over the wire only
 
 
+@contextmanager
+def counted(remote: Remote) -> Iterator[list[str]]:
+    """The operations that are asked for."""
+    asked: list[str] = []
+    send = remote._peer.connection.send
+
+    def note(header: dict[str, Any], *rest: Any) -> None:
+        asked.append(header.get("op", "answer"))
+        send(header, *rest)
+
+    remote._peer.connection.send = note
+    yield asked
+    remote._peer.connection.send = send
+
+
+def test_a_function_is_fetched_once_and_a_seed_travels_with_a_call() -> None:
+    with over_a_wire(cell_namespace()) as remote, counted(remote) as asked:
+        student = Student(remote)
+        for seed in range(3):
+            remote.seed(seed)
+            student.add(1)
+        assert asked == ["get", "invoke", "invoke", "invoke"]
+        student.number, student.number  # noqa: B018
+        assert asked[4:] == ["get", "get"]
+        student.count_up()
+        assert asked[6:] == ["get", "invoke"]
+        student.add(1)
+        assert asked[8:] == ["invoke"]
+
+
+def test_a_seed_is_told_once_and_not_lost_with_what_cannot_be_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds: list[int] = []
+    monkeypatch.setattr(Served, "seed", lambda self, seed: seeds.append(seed))
+    with over_a_wire(cell_namespace()) as remote:
+        student = Student(remote)
+        remote.seed(2**63 - 1)
+        with pytest.raises(TypeError):
+            student.add(object())
+        student.add(1)
+        student.apply(lambda: student.add(1))
+        assert seeds == [2**63 - 1]
+        remote.seed(1)
+        remote.seed(2)
+        student.add(1)
+        assert seeds[1:] == [2]
+
+
+def test_gradients_cost_the_students_side_no_import(sandbox: Sandbox) -> None:
+    """torch imports sympy to look at gradients that it is given; half a second, in every submission anew."""
+    with sandbox.submission() as way:
+        remote = Remote(way.connection, 20.0, 300.0)
+        remote.run(
+            "import sys\ndef double(x): return x * 2\ndef loaded(): return 'sympy' in sys.modules", 30.0
+        )
+        student, x = Student(remote), randn(2, 3)
+        out = student.double(x)
+        out.backward(torch.ones_like(out), retain_graph=True)
+        torch.autograd.grad(out, x, torch.ones_like(out))
+        assert torch.equal(x.grad, torch.full_like(x, 2))
+        assert student.loaded() is False
+
+
 def test_graphs_are_kept_no_longer_than_they_are_needed() -> None:
     with over_a_wire(cell_namespace()) as remote:
         student = Student(remote)
@@ -1015,6 +1199,7 @@ GOOD = frame({"value": GRAPH, "tape": 1}, EIGHT)
             ["a", "b", [], [1]], ["a", "b", [], {}], [[], "b", [], []], ["a", {}, [], []], ["a", "b", ["abc"], []],
             ["a", "b", [], [["Exception"]]], {"type": "a"},
         )),
+        *(frame({"value": 1, "rebound": rebound}) for rebound in (5, None, "ab", {}, [1], [None], [["f"]], {"f": 1})),
         frame({"value": {"int": "f" * 5000}}),
         frame({"value": {"array": {**FLOATS, "dtype": "U0", "shape": [2**40]}}}, b""),
         frame({"value": json.loads("[" * 400 + "]" * 400)}),
@@ -1188,6 +1373,42 @@ def test_callbacks_without_end_end_in_time() -> None:
     theirs.close()
     for thread in threads:
         thread.join(20)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        None,
+        5,
+        "f",
+        {"dict": []},
+        [1, 2],
+        [1, False],
+        [1, 1],
+        [1, True, 2],
+        [[], None],
+        {"handle": [1, "a", "b"]},
+    ],
+    ids=ascii,
+)
+def test_a_malformed_answer_to_a_name_ends_the_student(answer: Any) -> None:
+    with forged(frame({"value": answer})) as remote:
+        for _ in range(2):
+            with pytest.raises(StudentGone, match="no answer"):
+                remote.get("f")
+
+
+def test_what_claims_to_be_a_function_is_remembered_only_where_it_is_none_of_the_data() -> None:
+    handle, good = {"handle": [1, "function", "f"]}, frame({"value": 3})
+    with forged(
+        frame({"value": [5, True]}), frame({"value": [handle, True]}), good, frame({"value": []})
+    ) as remote:
+        assert remote.get("f") == 5
+        assert isinstance(remote.get("f"), Proxy)
+        assert remote.get("f")() == 3
+        remote._heed({"rebound": ["f", "g"]})
+        with pytest.raises(StudentGone, match="There is no `f` yet"):
+            remote.get("f")
 
 
 def test_silence_ends_in_time() -> None:

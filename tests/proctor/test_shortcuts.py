@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import textwrap
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proctor.shortcuts import find_shortcut
+from proctor.shortcuts import find_shortcut, find_suspicion
 
 SDPA = "torch.nn.functional.scaled_dot_product_attention"
 FORBIDDEN = (SDPA, "torch.nn.MultiheadAttention", "torch.softmax", "scratch.attention")
-SETUP = "import torch\nimport torch.nn.functional as F\nfrom torch import nn"
+SETUP = "import math\nimport torch\nimport torch.nn.functional as F\nfrom torch import nn"
 HONEST = "def attend(q, k, v):\n    return (q @ k.mT).softmax(-1) @ v"
+
+
+def submissions(file: str) -> dict[str, list[str]]:
+    """The submissions in a file, by what they are about: the cells of each."""
+    text = (Path(__file__).with_name("shortcuts") / file).read_text(encoding="utf-8")
+    blocks = (block.split("\n", 1) for block in text.split("# --- ")[1:])
+    return {name: cells.rstrip().split("\n# + cell\n") for name, cells in blocks}
 
 
 def find(*cells: str, setup: str = SETUP, forbidden: tuple[str, ...] = FORBIDDEN) -> str:
@@ -259,6 +267,14 @@ def test_a_shortcut_is_found_in_every_form(form: str) -> None:
     assert "already is what this exercise asks you to write" in find(CAUGHT[form])
 
 
+MORE = submissions("caught.txt")
+
+
+@pytest.mark.parametrize("form", MORE)
+def test_a_shortcut_is_found_however_it_is_hidden(form: str) -> None:
+    assert "already is what this exercise asks you to write" in find(*MORE[form])
+
+
 def test_a_shortcut_is_found_where_cells_share_it() -> None:
     assert find(
         "tool = F", "def helper(*a):\n    return tool.scaled_dot_product_attention(*a)", "attend = helper"
@@ -332,6 +348,33 @@ def test_honest_code_is_left_alone(form: str) -> None:
     assert find(LEFT_ALONE[form]) == ""
 
 
+INNOCENT = submissions("innocent.txt")
+
+
+@pytest.mark.parametrize("form", INNOCENT)
+def test_innocent_code_is_left_alone(form: str) -> None:
+    assert find(*INNOCENT[form]) == ""
+
+
+SUSPECTED = submissions("suspected.txt")
+
+
+@pytest.mark.parametrize("form", SUSPECTED)
+def test_what_reading_cannot_judge_is_a_note_for_a_person(form: str) -> None:
+    says = find_suspicion([SETUP, *SUSPECTED[form]], "attend", FORBIDDEN)
+    assert says.startswith("`attend` looks up or runs something under a name that it computes")
+    assert find(*SUSPECTED[form]) == ""
+
+
+@pytest.mark.parametrize("form", INNOCENT)
+def test_honest_code_is_not_suspected(form: str) -> None:
+    assert find_suspicion([SETUP, *INNOCENT[form]], "attend", FORBIDDEN) == ""
+
+
+def test_nothing_is_suspected_where_nothing_is_forbidden() -> None:
+    assert find_suspicion([SETUP, *SUSPECTED["computed code"]], "attend", ()) == ""
+
+
 def test_comparing_with_the_library_in_another_cell_is_no_shortcut() -> None:
     compare = """
         expected = F.scaled_dot_product_attention(q, k, v)
@@ -383,6 +426,20 @@ HOSTILE = {
     "a lone surrogate": "attend = '\ud800'",
     "a zero byte": "attend = '\0'",
     "code in a text in a text": "exec(\"exec('exec(1)')\")\nattend = 1",
+    "many names at once": ", ".join(f"a{n}" for n in range(3000)) + " = attend = 1",
+    "many names that a function fills": "\n".join(f"a{n} = []" for n in range(2000))
+    + "\ndef attend():\n"
+    + "\n".join(f"    a{n}.append(attend)" for n in range(2000)),
+    "a long sum": "attend = " + "+".join(["'a'"] * 2000),
+    "texts that double": "n = 'a'\n" + "n = n + n\n" * 200 + "def attend():\n    return [F, n]",
+    "tuples that double": "t = 'a'\n" + "t = (t, t, t, t)\n" * 99 + "def attend():\n    return [F, str(t)]",
+    "a wide format": "attend = ['{:>999999999}'.format('a'), '%999999999s' % 'a', '%*s' % (999999999, 'a')]",
+    "replacing that grows": "def attend():\n    a = 'aaaa'\n" + "    a = a.replace('a', a)\n" * 99,
+    "code that runs itself": "c = 'eval(c) + eval(c) + eval(c)'\ndef attend():\n    return eval(c)",
+    "cells that run themselves": "c = 'exec(c); exec(c); exec(c)'\nexec(c)\nattend = 1",
+    "insides of insides": "attend = a" + ".__dict__" * 1500,
+    "a module with a zero byte": "import sys\nattend = sys.modules['scratch.\\0'].x",
+    "magics without what they need": "get_ipython().run_cell_magic('writefile')\n%run\nattend = 1",
     "a name of torch that raises": "attend = torch.classes.nothing.more\nother = torch.ops.nothing.more",
 }
 

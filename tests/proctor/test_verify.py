@@ -76,7 +76,7 @@ def answer(course: Course, name: str, source: str) -> None:
 @pytest.fixture
 def warm(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whole units are proved in this process, in the sandbox that is warm."""
-    monkeypatch.setattr(proofs, "Sandbox", lambda **_: nullcontext(sandbox))
+    monkeypatch.setattr(proofs, "sandbox_for", lambda *_: nullcontext(sandbox))
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
 
 

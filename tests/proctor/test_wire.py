@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import enum
 import json
+import math
 import os
 import socket
 import struct
@@ -244,3 +246,109 @@ def test_many_large_messages_end_somewhere_too(pair: Pair) -> None:
     pair[0].sendall(frame(b"{}", bytes(990)))
     with pytest.raises(WireError, match="in all"):
         pair[1].receive(soon(5))
+
+
+@pytest.mark.parametrize("size", [0, 10, 1 << 16, 1 << 20], ids=str)
+def test_what_comes_after_a_message_is_left_alone(size: int) -> None:
+    """A file descriptor may: whoever reads on would lose it."""
+    one, two = (Connection(end) for end in socket.socketpair())
+    reader, writer = os.pipe()
+
+    def send() -> None:
+        one.send({"op": "branch", "text": "x" * size}, [bytes(size), b"abc"], soon(20))
+        one.pass_descriptor(writer, soon(20))
+        one.send({"next": 1}, [], soon(20))
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    header, buffers = two.receive(soon(20))
+    assert (header["op"], buffers) == ("branch", [bytes(size), b"abc"])
+    passed = two.take_descriptor()
+    assert two.receive(soon(20)) == ({"next": 1}, [])
+    thread.join()
+    os.write(passed, b"through")
+    assert os.read(reader, 100) == b"through"
+    for descriptor in (reader, writer, passed):
+        os.close(descriptor)
+    one.close()
+    two.close()
+
+
+def test_a_small_message_arrives_as_one(pair: Pair) -> None:
+    pair[1].send({"a": 1}, [b"one", b"", b"two"], soon(5))
+    assert pair[0].recv(1000) == frame(b'{"a":1}', b"one", b"", b"two")
+
+
+class Colour(enum.StrEnum):
+    RED = "r"
+
+
+LEAVES = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(st.characters(exclude_categories=()))
+    | st.sampled_from([10**400, -(2**64), 5e-324, 1e308, "null", Colour.RED])
+)
+HEADERS = st.dictionaries(
+    st.text(st.characters(exclude_categories=()), max_size=4),
+    st.recursive(
+        LEAVES,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+        max_leaves=6,
+    ),
+    max_size=3,
+)
+
+
+def shown(value: Any) -> str:
+    """Text that is the same for two values which are the same, not-a-number and minus zero included."""
+    return json.dumps(value, sort_keys=True)
+
+
+@settings(deadline=None, max_examples=300)
+@given(HEADERS)
+def test_any_header_arrives_as_it_was_sent(header: dict[str, Any]) -> None:
+    one, two = (Connection(end) for end in socket.socketpair())
+    one.send(header, [], soon(5))
+    assert shown(two.receive(soon(5))[0]) == shown(header)
+    one.close()
+    two.close()
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    HEADERS.map(json.dumps) | HEADERS.map(lambda header: json.dumps(header, ensure_ascii=False)), st.data()
+)
+def test_any_header_is_read_as_the_standard_library_reads_it(text: str, data: Any) -> None:
+    raw = text.encode("utf-8", "surrogatepass")
+    if data.draw(st.booleans()):  # a byte more, or another
+        at = data.draw(st.integers(0, len(raw) - 1))
+        raw = (
+            raw[:at] + data.draw(st.binary(min_size=1, max_size=2)) + raw[at + data.draw(st.integers(0, 1)) :]
+        )
+    ours, theirs = socket.socketpair()
+    connection = Connection(theirs)
+    with ours:
+        ours.sendall(frame(raw))
+        try:
+            expected = json.loads(raw)
+        except ValueError:
+            expected = None
+        if isinstance(expected, dict):
+            assert shown(connection.receive(soon(5))[0]) == shown(expected)
+        else:
+            with pytest.raises(WireError):
+                connection.receive(soon(5))
+    connection.close()
+
+
+def test_what_is_no_finite_number_arrives_as_such() -> None:
+    one, two = (Connection(end) for end in socket.socketpair())
+    one.send({"a": [math.inf, {"b": -math.inf}, math.nan, None, 1.5]}, [], soon(5))
+    [first, second, third, fourth, fifth] = two.receive(soon(5))[0]["a"]
+    assert (first, second, fourth, fifth) == (math.inf, {"b": -math.inf}, None, 1.5)
+    assert math.isnan(third)
+    one.close()
+    two.close()

@@ -2,8 +2,9 @@
 
 nbgrader stays in charge of release, exchange, gradebook, formgrader, late penalties and export. It is told in
 ``nbgrader_config.py`` to use, in place of its own steps: ``ClearSolutions`` and ``AddChecks`` on release;
-``SubmissionExporter``, ``Grade`` and ``SaveVerdict`` on autograding; ``FeedbackExporter`` for feedback. So the command
-line, the formgrader's buttons and ``proctor grade`` give the same scores through the same code.
+``SubmissionExporter``, ``Grade`` and ``SaveVerdict`` on autograding; ``FeedbackExporter`` for feedback; ``Collect`` on
+collecting. So the command line, the formgrader's buttons and ``proctor grade`` give the same scores through the same
+code.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from nbgrader import preprocessors as stock
 from traitlets.config import Config
 
+from proctor.nbgrader.collect import Collect
 from proctor.nbgrader.steps import (
     AddChecks,
     ClearSolutions,
@@ -23,6 +25,7 @@ from proctor.nbgrader.steps import (
 __all__ = [
     "AddChecks",
     "ClearSolutions",
+    "Collect",
     "FeedbackExporter",
     "Grade",
     "SaveVerdict",
@@ -51,6 +54,10 @@ def configure(config: Config) -> None:
         stock.CheckCellMetadata,
         ours + "AddChecks",
     ]
+    config.CourseDirectory.max_file_size = 20_000  # kB; as large as a notebook may be that is graded
+    config.CourseDirectory.max_dir_size = 50_000
+    config.ExchangeFactory.collect = ours + "Collect"
+    config.Autograde.pre_convert_hook = ours + "folders.sweep"
     config.Autograde.exporter_class = ours + "SubmissionExporter"
     config.Autograde.sanitize_preprocessors = [stock.CheckCellMetadata]
     config.Autograde.autograde_preprocessors = [

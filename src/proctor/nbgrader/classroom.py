@@ -22,8 +22,6 @@ from sqlalchemy.exc import SAWarning
 from traitlets.config.loader import ConfigFileNotFound, PyFileConfigLoader
 
 from proctor.course import CourseError
-from proctor.grade import Graded
-from proctor.nbgrader.steps import known
 
 logging.getLogger("proctor.nbgrader").addHandler(logging.NullHandler())
 # nbgrader asks a subprocess for its schema's version at every new gradebook; one answer serves a whole process.
@@ -93,18 +91,6 @@ def release_all(root: Path, units: Sequence[str]) -> None:
     with inside(root):
         for unit in units:
             told(api.generate_assignment(unit, force=True), f"releasing {unit}")
-
-
-def grade_unit(root: Path, unit: str, verdicts: Mapping[str, Graded], api: NbGraderAPI | None = None) -> None:
-    """Put verdicts into nbgrader's gradebook and folders, through nbgrader's own autograding."""
-    api = api or classroom(root)
-    with inside(root):
-        for student, graded in verdicts.items():
-            known[student, unit] = graded
-            try:
-                told(api.autograde(unit, student), f"saving the grades of {student}")
-            finally:
-                del known[student, unit]
 
 
 def write_feedback(root: Path, unit: str, api: NbGraderAPI | None = None) -> None:

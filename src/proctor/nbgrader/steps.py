@@ -8,19 +8,31 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-from nbconvert.exporters import Exporter, NotebookExporter
+from nbconvert.exporters import NotebookExporter
 from nbformat import NotebookNode
 from nbgrader import preprocessors as stock
-from nbgrader.api import Gradebook
 from nbgrader.utils import is_grade, is_solution
+from traitlets import Bool
 
 from proctor import author, grade, pool, report
 from proctor.course import CourseError, find_course
-from proctor.notebook import NotebookError, exercise_of, read_untrusted
+from proctor.nbgrader.feedback import FeedbackExporter
+from proctor.notebook import Limits, NotebookError, exercise_of, read_bytes
 from proctor.rebuild import rebuild
-from proctor.results import ExerciseResult, Outcome, Verdict, from_json, to_json
+from proctor.results import ExerciseResult, Outcome, Verdict, to_json
+from proctor.walls import required
 
-known: dict[tuple[str, str], grade.Graded] = {}  # verdicts that `proctor grade` has at hand already
+__all__ = [
+    "AddChecks",
+    "ClearSolutions",
+    "FeedbackExporter",
+    "Grade",
+    "SaveVerdict",
+    "SubmissionExporter",
+    "write_verdict",
+]
+
+_read: dict[tuple[str, str], bytes] = {}  # what a notebook was rebuilt from, until it is graded
 _pool = pool.Pool()
 atexit.register(_pool.close)
 
@@ -62,12 +74,14 @@ class SubmissionExporter(NotebookExporter):
         if not sent:
             return self.from_notebook_node(nbformat.read(path, as_version=4), resources, **kw)
         release = nbformat.read(course.release(unit), as_version=4)
+        _read.clear()
         try:
-            notebook = rebuild(release, read_untrusted(path), unit=unit.name).notebook
+            content = _read[about["student"], unit.name] = read_bytes(path, Limits())
+            cells = grade.submitted_cells(path, content)
+            notebook = rebuild(release, cells, unit=unit.name).notebook
         except NotebookError as error:
             notebook = release
             self.log.error("%s of %s: %s", about["assignment"], about["student"], error)
-        resources["proctor_submitted"] = str(path)
         return self.from_notebook_node(notebook, resources, **kw)
 
     def _submitted(self, about: Mapping[str, str]) -> Path:
@@ -87,6 +101,10 @@ class Always(stock.NbGraderPreprocessor):
 class Grade(Always):
     """Fetches the verdict on a submission and writes it, with the learner's own outputs, into the notebook."""
 
+    trust_submissions = Bool(
+        False, help="Grade also on a machine that cannot keep submissions away from your files."
+    ).tag(config=True)
+
     def preprocess(self, notebook: NotebookNode, resources: Any) -> tuple[NotebookNode, Any]:
         """Grade one notebook."""
         about = resources["nbgrader"]
@@ -99,8 +117,10 @@ class Grade(Always):
             unit=unit.name,
             student=about["student"],
             path=folder / f"{about['notebook']}.ipynb",
+            content=_read.pop((about["student"], unit.name), None),
+            level=required(self.trust_submissions),
         )
-        graded = known.get((job.student, job.unit)) or _pool.grade(job)
+        graded = _pool.grade(job)
         write_verdict(notebook, graded)
         resources["proctor"] = graded.verdict
         return notebook, resources
@@ -120,9 +140,9 @@ def write_verdict(notebook: NotebookNode, graded: grade.Graded) -> None:
                 "text/plain": repr(float(result.score)),
                 "text/html": report.rubric_html(result, graded=True),
             }
-            cell.outputs = [
-                nbformat.v4.new_output("execute_result", data=data, execution_count=cell.execution_count)
-            ]
+            # A node like any other, without the schema's check of each: it is checked as a whole when it is written.
+            shown = {"data": data, "execution_count": cell.execution_count, "metadata": {}}
+            cell.outputs = [nbformat.from_dict({"output_type": "execute_result", **shown})]
 
 
 class SaveVerdict(Always, stock.SaveAutoGrades):
@@ -150,79 +170,3 @@ class SaveVerdict(Always, stock.SaveAutoGrades):
                 f"{row.auto_score} of {row.max_score}; release the unit again"
             )
         self.gradebook.db.commit()
-
-
-class FeedbackExporter(Exporter):
-    """Our own feedback page: the rubric first, everything of the learner's escaped, no script, no path."""
-
-    file_extension = ".html"
-
-    def from_filename(self, filename: str, resources: Any = None, **_: Any) -> tuple[str, Any]:
-        """The page for one autograded notebook."""
-        resources = {**(resources or {}), "output_extension": ".html"}
-        about = resources["nbgrader"]
-        notebook = nbformat.read(filename, as_version=4)
-        stored = notebook.metadata.get("proctor", {}).get("verdict", "")
-        if not stored:
-            raise CourseError(
-                f"{about['student']} has no verdict on {about['assignment']} yet; autograde it first"
-            )
-        verdict = from_json(stored)
-        course = find_course()
-        unit = course.unit(about["assignment"])
-        with Gradebook(about["db_url"]) as gradebook:
-            page = _page(notebook, verdict, gradebook, about, unit.title)
-        return report.feedback_html(page), resources
-
-
-def _page(
-    notebook: NotebookNode, verdict: Verdict, gradebook: Gradebook, about: Mapping[str, str], title: str
-) -> report.FeedbackPage:
-    names = (about["notebook"], about["assignment"], about["student"])
-    submission = gradebook.find_submission_notebook(*names)
-    comments: dict[str, str] = {}
-    exercises, cells, current = [], [], ""
-    for cell in notebook.cells:
-        grade_id = cell.metadata.get("nbgrader", {}).get("grade_id", "")
-        if is_solution(cell):
-            current = grade_id
-            comments[grade_id] = gradebook.find_comment(grade_id, *names).comment or ""
-        if is_grade(cell):
-            result = verdict.exercise(exercise_of(cell.source) or "")
-            row = gradebook.find_grade(grade_id, *names)
-            exercises.append(
-                report.FeedbackExercise(
-                    result=result,
-                    score=row.score,
-                    comment=comments.get(result.name, ""),
-                    manual=row.manual_score is not None,
-                )
-            )
-        elif cell.cell_type in ("code", "markdown"):
-            shown = tuple(_output(output) for output in cell.get("outputs", []))
-            exercise = current if is_solution(cell) else ""
-            cells.append(
-                report.FeedbackCell(kind=cell.cell_type, source=cell.source, outputs=shown, exercise=exercise)
-            )
-    penalty = submission.late_submission_penalty or 0.0
-    return report.FeedbackPage(
-        student=about["student"],
-        unit_title=title,
-        unit=verdict.unit,
-        verdict=verdict,
-        score=submission.score - penalty,
-        max_score=submission.max_score,
-        late_penalty=penalty,
-        exercises=tuple(exercises),
-        cells=tuple(cells),
-    )
-
-
-def _output(output: NotebookNode) -> report.FeedbackOutput:
-    if output.output_type == "error":
-        return report.FeedbackOutput(text="\n".join(output.traceback), error=True)
-    if output.output_type == "stream":
-        return report.FeedbackOutput(text=output.text)
-    return report.FeedbackOutput(
-        text=output.data.get("text/plain", ""), png_base64=output.data.get("image/png", "")
-    )
