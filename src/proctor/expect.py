@@ -18,7 +18,7 @@ import torch
 from proctor.failures import trouble_of
 from proctor.proxies import Proxy, generate, sketch
 from proctor.slopes import gradient, gradient_reach, gradients, reaches
-from proctor.unmet import Unmet, array, dtype_name, fail, holds
+from proctor.unmet import Unmet, array, changes, dtype_name, fail, holds
 
 __all__ = [
     "Unmet",
@@ -119,9 +119,11 @@ def raises(kind: type[Exception], call: Callable[[], Any], *, when: str, ask: st
 def unchanged(**inputs: Array) -> Iterator[None]:
     """Expect that the calls in this block leave the inputs, given by their names, as they were."""
     before = {name: _numbers(value).copy() for name, value in inputs.items()}
+    begun = len(changes)
     yield
     for name, old in before.items():
-        new = _numbers(inputs[name])
+        made = [new for array, new in changes[begun:] if array is inputs[name]]
+        new = _numbers(made[-1] if made else inputs[name])
         off = _differ(new, old) if new.shape == old.shape else None
         if off is None or off.any():
             came = f"{int(off.sum())} of {off.size} entries overwritten" if off is not None else ""

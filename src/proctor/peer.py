@@ -47,7 +47,8 @@ class Peer:
     what is no plain data into a tag and back. What an answer raises goes to the other side, if it is
     ``caught``. ``within`` runs an exchange that nobody has asked for by name, one of gradients, in its time.
     What ``remark`` returns goes along in the header of every message, where the other side's ``heed`` finds it
-    before it does anything else: a request of its own would cost as much as a call.
+    before it does anything else: a request of its own would cost as much as a call. ``changed`` takes what the
+    other side has changed in place, and what it is now; without it, that changes here too, as without a wire.
     """
 
     connection: Connection
@@ -58,6 +59,7 @@ class Peer:
     within: Callable[[Callable[[float | None], Any]], Any] = _at_any_time
     remark: Callable[[], dict[str, Any]] = dict
     heed: Callable[[dict[str, Any]], None] = _ignore
+    changed: Callable[[Any, Any], None] | None = None
     tape: dict[int, tuple[list[Any], list[Any], int]] = field(default_factory=dict)
     dropped: list[int] = field(default_factory=list)
     _kept: int = 0  # bytes of what the graphs on the tape are kept for
@@ -205,7 +207,6 @@ class Peer:
         return self._link(value, tape, outputs, sent)
 
     def _take_over(self, changed: Any, decoder: Decoder, sent: list[Any]) -> None:
-        # What the callee changed in place changes here too, as it would without a wire.
         for change in changed if isinstance(changed, list) else [changed]:
             match change:
                 case [int(index), tree] if 0 <= index < len(sent):
@@ -214,16 +215,7 @@ class Peer:
                     raise WireError("a malformed change")
             if not _fits(array.shape, array.dtype, new):
                 raise WireError("a change that does not fit")
-            try:
-                with torch.no_grad():
-                    if isinstance(array, np.ndarray):
-                        array[...] = new
-                    elif array.shape == new.shape:
-                        array.detach().copy_(new)
-                    else:  # by `unsqueeze_` or its like
-                        array.data = new
-            except (ValueError, RuntimeError) as error:  # a read-only array, an expanded tensor
-                raise as_exception(describe(error)) from None
+            (self.changed or change_in_place)(array, new)
 
     def _link(self, value: Any, tape: int, outputs: list[torch.Tensor], sent: list[Any]) -> Any:
         # The order of `inputs` is that of `_compute` on the other side: graph tensors first, then leaves.
@@ -237,6 +229,20 @@ class Peer:
 
     def _drop(self, tape: int) -> None:
         self.dropped.append(tape)
+
+
+def change_in_place(array: Any, new: Any) -> None:
+    """Give an array the entries of another. Raises what torch or NumPy raises where it may not be changed."""
+    try:
+        with torch.no_grad():
+            if isinstance(array, np.ndarray):
+                array[...] = new
+            elif array.shape == new.shape:
+                array.detach().copy_(new)
+            else:  # by `unsqueeze_` or its like
+                array.data = new
+    except (ValueError, RuntimeError) as error:  # a read-only array, an expanded tensor
+        raise as_exception(describe(error)) from None
 
 
 def _replace(value: Any, new: dict[int, Any]) -> Any:

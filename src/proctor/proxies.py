@@ -30,9 +30,14 @@ _TOLD = {
 
 
 class Backend(Protocol):
-    """One way of reaching the learner's work."""
+    """One way of reaching the learner's work.
+
+    While ``changes`` is a list, a call leaves what a check passes in as it was, and notes there what the learner's
+    code has made of it, as (array, new entries); otherwise arrays change as in any call.
+    """
 
     calls: list[str]
+    changes: list[tuple[Any, Any]] | None
 
     def get(self, name: str) -> Any: ...
     def invoke(

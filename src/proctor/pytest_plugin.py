@@ -14,6 +14,7 @@ MARKS = (
     "points(n): what a check is worth (1 where nothing is said)",
     "needs(check): skip this check where another one of the exercise has not passed",
     "draws(n): on how many fresh inputs the check runs",
+    "in_place: calls of this check may change its arrays, and it has worked out what it expects before",
 )
 _runs = pytest.StashKey[dict[Path, "_Run"]]()
 

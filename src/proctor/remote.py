@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from proctor.peer import Peer
+from proctor.peer import Peer, change_in_place
 from proctor.proxies import Backend, Proxy, Student, note_call, perform, sketch
 from proctor.trouble import StudentGone, as_exception, clean, describe
-from proctor.values import is_plain
+from proctor.values import is_plain, raw_bytes
 from proctor.wire import Connection, WireClosed, WireError, WireTimeout
 
 __all__ = ["Backend", "Local", "Proxy", "Remote", "Student", "note_call", "sketch"]
@@ -32,6 +32,7 @@ class Local:
     def __init__(self, namespace: dict[str, Any]) -> None:
         self.namespace = namespace
         self.calls: list[str] = []
+        self.changes: list[tuple[Any, Any]] | None = None
 
     def get(self, name: str) -> Any:
         if name not in self.namespace:
@@ -48,7 +49,14 @@ class Local:
     ) -> Any:
         label = note_call(self.calls, proxy, method, args, kwargs)
         args, kwargs = _unwrap(args), _unwrap(kwargs)
-        return _guarded(lambda: self._wrap(perform(proxy._target, method, args, kwargs, most), label))
+        if self.changes is None:
+            return _guarded(lambda: self._wrap(perform(proxy._target, method, args, kwargs, most), label))
+        copies: dict[int, tuple[Any, Any]] = {}
+        args, kwargs = _copied(args, copies), _copied(kwargs, copies)
+        try:
+            return _guarded(lambda: self._wrap(perform(proxy._target, method, args, kwargs, most), label))
+        finally:
+            self.changes += [pair for pair in copies.values() if _has_changed(*pair)]
 
     def attribute(self, proxy: Proxy, name: str) -> Any:
         label = f"{proxy._label}.{name}"
@@ -78,6 +86,7 @@ class Remote:
 
     def __init__(self, connection: Connection, call_seconds: float, total_seconds: float) -> None:
         self.calls: list[str] = []
+        self.changes: list[tuple[Any, Any]] | None = None
         self.gone = ""
         self.timed_out = False
         self._call_seconds = call_seconds
@@ -96,8 +105,15 @@ class Remote:
             within=self._within,
             remark=self._remark,
             heed=self._heed,
+            changed=self._changed,
         )
         self._peer.answer["vjp"] = self._peer.vjp
+
+    def _changed(self, array: Any, new: Any) -> None:
+        if self.changes is None:
+            change_in_place(array, new)
+        else:
+            self.changes.append((array, new))
 
     def run(self, source: str, seconds: float) -> dict[str, Any]:
         """Run one cell of the notebook; its outputs and error as the worker describes them."""
@@ -250,6 +266,34 @@ def _unwrap(value: Any) -> Any:
     if type(value) is dict:
         return {key: _unwrap(item) for key, item in value.items()}
     return value
+
+
+def _copied(value: Any, copies: dict[int, tuple[Any, Any]]) -> Any:
+    """Data with copies in the place of its arrays, the same for the same; gradients flow on to the original."""
+    if isinstance(value, (np.ndarray, torch.Tensor)):
+        if id(value) not in copies:
+            copies[id(value)] = value, value.copy() if isinstance(value, np.ndarray) else value.clone()
+        # A leaf stays itself, as its gradient is kept there; what is done to it is undone.
+        return value if _is_leaf(value) else copies[id(value)][1]
+    if type(value) in (list, tuple):
+        return type(value)(_copied(item, copies) for item in value)
+    if type(value) is dict:
+        return {key: _copied(item, copies) for key, item in value.items()}
+    return value
+
+
+def _is_leaf(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.is_leaf and value.requires_grad
+
+
+def _has_changed(array: Any, copy: Any) -> bool:
+    """Whether an array and its copy have become two; a leaf, which has no other, is put back."""
+    if array.shape == copy.shape and array.dtype == copy.dtype and raw_bytes(array) == raw_bytes(copy):
+        return False
+    if _is_leaf(array):
+        changed, before = array.detach().clone(), copy.detach().clone()
+        array.data, copy.data = before, changed
+    return True
 
 
 def _undefined(name: str) -> StudentGone:

@@ -10,6 +10,10 @@ import torch
 from proctor.remote import Proxy, sketch
 from proctor.values import TORCH_DTYPES
 
+changes: list[
+    tuple[Any, Any]
+] = []  # what calls of the check at work have made of its arrays (see ``Backend``)
+
 
 class Unmet(AssertionError):
     """An expectation that the learner's answer does not meet."""
