@@ -6,7 +6,7 @@
 #   make test BROWSER=0              without the browser tests (1: with them; otherwise where there is a Chromium)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lab verify test lint format sync bench pins clean
+.PHONY: help setup demo lab verify test lint format sync bench bench-grading baseline pins clean
 
 # nbgrader calls `alembic` by name, so the commands of .venv come first on PATH.
 VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
@@ -19,7 +19,7 @@ WITH_BROWSER := $(or $(filter 0 1,$(BROWSER)),$(if $(CHROMIUM),1,0))
 
 help: # this list
 	@awk '/^##@/ { printf "\n%s\n", substr($$0, 5) } \
-	     /^[a-z]+:.*## / { name = $$1; sub(":", "", name); sub(/.*## /, ""); printf "  make %-8s %s\n", name, $$0 }' Makefile
+	     /^[a-z-]+:.*## / { name = $$1; sub(":", "", name); sub(/.*## /, ""); printf "  make %-13s %s\n", name, $$0 }' Makefile
 	@echo
 
 # The stamp is set-up's last act, so an interrupted one is taken up again.
@@ -64,6 +64,12 @@ sync: .venv/.installed ## copy the library's code into the solutions, put the no
 
 bench: .venv/.installed ## measure how long a learner waits for the rubric
 	@$(VENV) .venv/bin/python benchmarks/rubric.py
+
+bench-grading: .venv/.installed ## measure what grading costs, beside nbgrader as it comes (ten minutes; WRITE=1 for docs/)
+	@$(VENV) .venv/bin/python benchmarks/grading.py $(if $(filter 1,$(WRITE)),--write)
+
+baseline: .venv/.installed ## carry out every attack on stock nbgrader and on proctor: docs/attacks.md (as root)
+	@$(VENV) .venv/bin/python benchmarks/baseline.py
 
 pins: .venv/.installed ## pin what is in .venv: constraints.txt and environment.yml
 	@.venv/bin/python tools/pins.py

@@ -12,6 +12,7 @@ import select
 import shutil
 import signal
 import socket
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def keep(channel: socket.socket, keeps: int, memory: int) -> None:
         if not channel.recv(1):
             return
         if kept is None:  # the first sweep, right after the cells: whatever is here belongs to the notebook
-            kept, files = {keeps, *_processes(_newest())}, _files()
+            kept, files = {keeps, *_processes()}, _files()
             swept = True
         else:
             swept = _sweep(kept) and _tidy(files)
@@ -52,17 +53,32 @@ def _reap() -> None:
             pass
 
 
-def _newest() -> int:
-    """The number of the newest process here: they are counted up, and this makes one more."""
-    pid = os.fork()
-    if not pid:
+def _processes() -> list[int]:
+    """The numbers of the processes here that still run, but for this one."""
+    try:
+        found = [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208 - names are all it takes
+    except OSError:
+        found = []
+    if not found:  # a container may not let this namespace have a /proc
+        return _counted()
+    return [pid for pid in found if pid != 1 and _runs(pid)]
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process has not ended; one that nobody has waited for yet has."""
+    try:
+        stat = Path("/proc", str(pid), "stat").read_bytes()
+    except OSError:
+        return False
+    return stat.rpartition(b")")[2].split()[:1] not in ([b"Z"], [b"X"])
+
+
+def _counted() -> list[int]:
+    # They are counted up, and one more tells how far.
+    newest = os.fork()
+    if not newest:
         os._exit(0)
-    os.waitpid(pid, 0)
-    return pid
-
-
-def _processes(newest: int) -> list[int]:
-    # Not from /proc, which a container may not let this namespace have.
+    os.waitpid(newest, 0)
     found = []
     for pid in range(2, newest):
         with suppress(ProcessLookupError):
@@ -72,17 +88,18 @@ def _processes(newest: int) -> list[int]:
 
 
 def _sweep(kept: set[int]) -> bool:
-    """Kill every process that is not kept; whether no new one has come up meanwhile."""
-    newest = _newest()
-    for _ in range(_PASSES):
-        for pid in range(2, newest):
-            if pid not in kept:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-        _reap()
-        before, newest = newest, _newest()
-        if newest == before + 1:
+    """Kill every process that is not kept; whether none is left."""
+    swept: list[int] = []
+    for turn in range(_PASSES):
+        before, swept = swept, [pid for pid in _processes() if pid not in kept]
+        # Without a /proc nobody sees that one has ended which is not waited for: those that stay the same have.
+        if not swept or (swept == before and turn > 3 and not Path("/proc/self").exists()):
             return True
+        for pid in swept:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        _reap()
+        time.sleep(0.001 * turn)  # one that is killed may need a moment to end
     return False
 
 

@@ -70,7 +70,8 @@ class SubmissionExporter(NotebookExporter):
         about = resources["nbgrader"]
         unit = course.unit(about["assignment"])
         path = Path(filename)
-        sent = path.resolve().is_relative_to(self._submitted(about))
+        # The notebook itself may be a link, and leads nowhere that is trusted.
+        sent = (path.parent.resolve() / path.name).is_relative_to(self._submitted(about))
         if not sent:
             return self.from_notebook_node(nbformat.read(path, as_version=4), resources, **kw)
         release = nbformat.read(course.release(unit), as_version=4)
