@@ -43,6 +43,8 @@ def keep(channel: socket.socket, keeps: int, memory: int) -> None:
             kept, files = {keeps, *_processes()}, _files()
             swept = True
         else:
+            with suppress(ProcessLookupError):
+                os.kill(keeps, signal.SIGCONT)  # a check may have stopped it
             swept = _sweep(kept) and _tidy(files)
         channel.sendall(b"y" if swept else b"n")
 

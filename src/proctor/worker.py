@@ -123,6 +123,8 @@ class Submission:
         if self.kept is None:
             self.kept = {self.pid, *(child.pid for child in descendants())}
             return True
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGCONT)  # a check may have stopped it
         return end_children(keep=self.kept)
 
     def end(self) -> bool:

@@ -1,0 +1,4 @@
+from attacks.cases.fairness import ATTACKS
+from attacks.oracles import TestEveryAttack, TestTheClass
+
+__all__ = ["ATTACKS", "TestEveryAttack", "TestTheClass"]
