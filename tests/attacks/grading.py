@@ -24,7 +24,14 @@ from proctor.roster import verdict_table
 from proctor.sandbox import Limits, Sandbox
 
 # A machine that is busy with other things must still give an honest call its time.
-LIMITS = Limits(cell_seconds=4.0, cells_seconds=8.0, call_seconds=3.0, total_seconds=16.0, memory=2 << 30)
+LIMITS = Limits(
+    fork_seconds=5.0,
+    cell_seconds=4.0,
+    cells_seconds=8.0,
+    call_seconds=3.0,
+    total_seconds=16.0,
+    memory=2 << 30,
+)
 _work, _start, _save = pool._work, pool.Pool._start, classwork.ClassRun._save
 begun = time.monotonic()
 
