@@ -15,7 +15,9 @@ from proctor import fences, kernel
 
 NOBODY = 65534  # whom root becomes: the kernel holds everybody but root to a number of processes
 LEARNER = 1000  # the account as a submission sees it
-WORK = Path("/tmp/work")  # noqa: S108 - in a file system of its own
+PLACE = Path("/learner")  # in a file system of its own; not /tmp, where Python itself may lie
+WORK = PLACE / "work"
+TEMPORARY = Path("/tmp")  # noqa: S108 - likewise, where nothing that is needed lies in it
 SHARED = Path("/dev/shm")  # noqa: S108 - likewise
 _NAMESPACES = (
     kernel.NEW_USER | kernel.NEW_PIDS | kernel.NEW_MOUNTS | kernel.NEW_NET | kernel.NEW_IPC | kernel.NEW_UTS
@@ -54,7 +56,9 @@ def furnish(size: int) -> None:
     """
     kernel.mount("", "/", flags=kernel.MS_REC | kernel.MS_PRIVATE)
     quiet = kernel.MS_NOSUID | kernel.MS_NODEV
-    kernel.mount("tmpfs", str(WORK.parent), "tmpfs", quiet, f"size={size},nr_inodes=20000,mode=0755")
+    kernel.mount("tmpfs", str(PLACE), "tmpfs", quiet, f"size={size},nr_inodes=20000,mode=0755")
+    if TEMPORARY.is_mount():
+        kernel.mount("tmpfs", str(TEMPORARY), "tmpfs", quiet, f"size={size // 2},nr_inodes=2000,mode=0700")
     kernel.mount("tmpfs", str(SHARED), "tmpfs", quiet, f"size={size // 2},nr_inodes=2000,mode=0700")
     WORK.mkdir(mode=0o700)
     try:
@@ -63,6 +67,11 @@ def furnish(size: int) -> None:
         kernel.mount("tmpfs", "/proc", "tmpfs", quiet | kernel.MS_RDONLY, "size=4096")
     kernel.drop_capabilities()
     kernel.prctl(kernel.PR_SET_DUMPABLE, 0)  # nobody in here looks into this process
+
+
+def folders() -> list[Path]:
+    """Where a submission in namespaces of its own can write."""
+    return [WORK, SHARED, *([TEMPORARY] if TEMPORARY.is_mount() else [])]
 
 
 def _mount_processes() -> None:
@@ -82,7 +91,7 @@ def renounce(*, inner: bool, readable: list[str], work: str) -> None:
     if version:
         shown = [Path("/")] if inner else [Path(path) for path in readable]
         devices = [Path("/dev", name) for name in ("null", "zero", "full", "random", "urandom")]
-        own = [Path(work), *([SHARED] if inner else [])]
+        own = [Path(work), *(folders() if inner else [])]
         fences.restrict_files([*shown, *devices[1:]], [*own, devices[0]])
     elif not inner:
         raise OSError("this kernel has no Landlock")

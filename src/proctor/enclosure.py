@@ -15,7 +15,7 @@ import struct
 import sys
 from pathlib import Path
 
-from proctor import kernel
+from proctor import confine, kernel
 
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 _MOUNT_SETATTR, _AT_RECURSIVE, _AT_EMPTY_PATH = 442, 0x8000, 0x1000
@@ -85,15 +85,18 @@ def _lay_out(shown: list[tuple[str, Path]]) -> None:
     for path, descriptor in devices.items():
         _show(descriptor, root / path.relative_to("/"))
     (root / "dev" / "fd").symlink_to("/proc/self/fd")
-    for name in ("proc", "tmp"):
-        (root / name).mkdir()
+    (root / "proc").mkdir()
     kernel.mount("proc", str(root / "proc"), "proc", quiet | kernel.MS_NOEXEC)
-    kernel.mount("tmpfs", str(root / "tmp"), "tmpfs", quiet, "mode=1777")
+    for place in (confine.PLACE, confine.TEMPORARY):
+        inside = root / place.relative_to("/")
+        if not inside.exists():  # otherwise Python or the course lies in it, and it stays read-only
+            inside.mkdir()
+            kernel.mount("tmpfs", str(inside), "tmpfs", quiet, "mode=1777")
     for descriptor in (*sources.values(), *devices.values()):
         os.close(descriptor)
     _make_read_only(str(root), recursive=False)
     kernel.change_root(str(root))
-    os.chdir("/tmp")  # noqa: S108 - the new, empty one
+    os.chdir(confine.PLACE)
 
 
 def _show(descriptor: int, inside: Path) -> None:

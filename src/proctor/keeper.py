@@ -20,7 +20,6 @@ from proctor import confine
 
 _PAUSE = 0.25  # seconds between two looks at the memory that is taken
 _PASSES = 50  # of killing, before a sweep gives up
-_FOLDERS = (confine.WORK, confine.SHARED)
 
 
 def keep(channel: socket.socket, keeps: int, memory: int) -> None:
@@ -106,15 +105,15 @@ def _sweep(kept: set[int]) -> bool:
 
 
 def _files() -> set[Path]:
-    return {Path(folder, name) for top in _FOLDERS for folder, _, names in os.walk(top) for name in names} | {
-        Path(folder) for top in _FOLDERS for folder, _, _ in os.walk(top)
-    }
+    return {
+        Path(folder, name) for top in confine.folders() for folder, _, names in os.walk(top) for name in names
+    } | {Path(folder) for top in confine.folders() for folder, _, _ in os.walk(top)}
 
 
 def _tidy(files: set[Path]) -> bool:
     """Remove what has been written since ``files`` were all there were."""
     with suppress(OSError, RecursionError):
-        for top in _FOLDERS:
+        for top in confine.folders():
             for folder, inner, names in os.walk(top):
                 for name in [*names, *inner]:
                     path = Path(folder, name)

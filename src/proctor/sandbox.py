@@ -24,7 +24,7 @@ from proctor import branch, confine, walls
 from proctor.processes import end_process, remove
 from proctor.wire import Connection, WireClosed, WireError, WireTimeout
 
-_INSIDE = "/tmp/proctor-home"  # noqa: S108 - in memory, behind the wall
+_INSIDE = "/learner/proctor-home"  # in memory, behind the wall
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 
-from proctor import fences, kernel
+from proctor import confine, fences, kernel
 from proctor.course import CourseError
 
 _SYSTEM = ("/usr", "/lib", "/lib64", "/lib32", "/bin", "/sbin", "/nix/store", "/gnu/store")
@@ -30,7 +30,6 @@ _SETTINGS = (
     "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/localtime", "/etc/timezone", "/etc/fonts",
     "/etc/mime.types", "/etc/alternatives",
 )  # fmt: skip
-_TMP = "/tmp"  # noqa: S108 - another one, in memory, behind the wall
 _TOOLS = ("/usr/local/bin", "/usr/bin", "/bin")  # where bubblewrap lies, whatever PATH says
 
 
@@ -204,5 +203,8 @@ def _bubblewrap_command(hidden: Collection[str]) -> list[str]:
             arguments += ["--symlink", str(path.readlink()), str(path)]
         else:
             arguments += ["--ro-bind", str(path), str(path)]
-    arguments += ["--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--tmpfs", _TMP, "--chdir", _TMP]
+    place = str(confine.PLACE)
+    arguments += ["--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--tmpfs", place, "--chdir", place]
+    if confine.TEMPORARY not in made:  # otherwise Python or the course lies in it, and it stays read-only
+        arguments += ["--perms", "1777", "--tmpfs", str(confine.TEMPORARY)]
     return [*arguments, "--remount-ro", "/", "--"]

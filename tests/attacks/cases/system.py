@@ -109,7 +109,7 @@ others = {number: mode for number, mode in links.items()
           if number > 3 and not stat.S_ISSOCK(mode) and not stat.S_ISFIFO(mode) and number not in (4,)}
 for number in others:
     name = str(attempt(os.readlink, f"/proc/self/fd/{number}"))
-    if not name.startswith(("/dev/", "/proc", "anon_inode", "/tmp/work")):
+    if not name.startswith(("/dev/", "/proc", "anon_inode", "/learner/work")):
         breach("a descriptor of its parent's", number, name)
 sockets = [number for number, mode in links.items() if stat.S_ISSOCK(mode)]
 if len(sockets) > 1: breach("more sockets than the wire", sockets)
