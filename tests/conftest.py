@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import matplotlib
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
 from proctor.sandbox import Limits, Sandbox
 
@@ -20,3 +22,17 @@ def sandbox() -> Iterator[Sandbox]:
     """A warm sandbox with short limits."""
     with Sandbox(Limits(cell_seconds=20, cells_seconds=30, call_seconds=5, total_seconds=60)) as sandbox:
         yield sandbox
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """A headless Chromium; one for all tests of a process, since Playwright bears no second one beside it."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = next(filter(None, map(shutil.which, names)), None)
+    if found is None:
+        pytest.skip(f"none of {', '.join(names)} is on this machine")
+    arguments = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--force-color-profile=srgb"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=arguments)
+        yield browser
+        browser.close()

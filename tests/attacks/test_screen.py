@@ -7,9 +7,8 @@ from playwright.sync_api import Browser
 from attacks.arena import Result
 from attacks.cases.screen import ATTACKS
 from attacks.oracles import TestEveryAttack, TestTheClass
-from browser.conftest import chromium
 
-__all__ = ["ATTACKS", "TestEveryAttack", "TestTheClass", "chromium"]
+__all__ = ["ATTACKS", "TestEveryAttack", "TestTheClass"]
 
 # Control characters, bidirectional marks and invisible letters, save for the ends of lines.
 UNSEEN = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")

@@ -115,7 +115,7 @@ def test_the_command_killed_and_stopped_and_started_again(root: Path, undisturbe
     assert folders(root) == ["ada"]
 
     with command(root) as process:
-        wait_for(lambda: len(folders(root)) >= 3)
+        wait_for(lambda: len(folders(root)) >= 2)  # a cell of the next but one sleeps, at the latest
         family = psutil.Process(process.pid).children(recursive=True)
         os.killpg(process.pid, signal.SIGINT)  # Ctrl-C reaches every process of the terminal
         begun = time.monotonic()
@@ -125,7 +125,7 @@ def test_the_command_killed_and_stopped_and_started_again(root: Path, undisturbe
     assert process.returncode == 130
     assert out == ""
     says = (
-        rf"proctor: stopped; [34] of 5 submissions are graded, `proctor grade {UNIT}` goes on with the others"
+        rf"proctor: stopped; [234] of 5 submissions are graded, `proctor grade {UNIT}` goes on with the others"
     )
     assert re.fullmatch(says, told(err)), err
 
