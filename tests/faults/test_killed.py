@@ -78,6 +78,8 @@ class TestWorkers:
 def command(root: Path) -> Iterator[subprocess.Popen[str]]:
     """`proctor grade` at work, in a process group of its own, as at a terminal."""
     script = str(Path(sys.executable).with_name("proctor"))
+    # Where these tests run in the background of a shell, SIGINT is ignored, and a process that starts inherits that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen(
         [script, "grade", UNIT, "--jobs", "1"],
         cwd=root,
@@ -124,9 +126,7 @@ def test_the_command_killed_and_stopped_and_started_again(root: Path, undisturbe
         wait_for(lambda: not any(alive(each) for each in family), 20)
     assert process.returncode == 130
     assert out == ""
-    says = (
-        rf"proctor: stopped; [234] of 5 submissions are graded, `proctor grade {UNIT}` goes on with the others"
-    )
+    says = rf"proctor: stopped; [234] of 5 submissions are graded, `proctor grade {UNIT}` goes on with the others"
     assert re.fullmatch(says, told(err)), err
 
     with command(root) as process:
