@@ -132,7 +132,8 @@ def forge():
     folder = top / "verdicts" / "01_mini"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "«marker»").write_text("{}")
-succeeds("it writes into .proctor", forge)
+# A private folder of the same name may be had (the course can lie in /tmp); what counts is whether the course has it.
+print("written for itself:", attempt(forge))
 succeeds("it reads the key", (top / "course.key").read_text)
 """
 )
