@@ -44,6 +44,7 @@ class Definitions:
             str, list[Meaning]
         ] = {}  # what was put into libraries, by the last part of its name
         self.written: dict[str, Definitions] = {}  # modules that the notebook writes: `%%writefile helper.py`
+        self._uses: dict[str, Uses] = {}
         self._last: tuple[Any, dict[str, Meaning]] = (None, {})
         self._aliases: Names | None = None
         self.unread = False  # whether a cell runs code that cannot be read
@@ -51,7 +52,12 @@ class Definitions:
             self._add(source, depth)
 
     def uses(self, name: str) -> Uses:
-        """What a name uses, directly or through other names of the notebook."""
+        """What a name uses, directly or through other names of the notebook. For reading: it is kept."""
+        if name not in self._uses:
+            self._uses[name] = self._read(name)
+        return self._uses[name]
+
+    def _read(self, name: str) -> Uses:
         uses = Uses(unread=self.unread)
         todo, seen = [meaning for meaning in [self.final.get(name)] if meaning], set[int]()
         if not todo:

@@ -19,6 +19,7 @@ NEW_USER, NEW_PIDS, NEW_NET = 0x10000000, 0x20000000, 0x40000000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
 MS_BIND, MS_REC, MS_PRIVATE = 1 << 12, 1 << 14, 1 << 18
 MNT_DETACH = 2
+MADV_COLLAPSE, HUGE_PAGE = 25, 2 << 20
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_DROP = 1, 4, 24
 PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 36, 38, 47, 4
 _CAPABILITY_VERSION_3 = 0x20080522
@@ -61,6 +62,27 @@ def prctl(option: int, *arguments: int) -> int:
     """Set a property of this process. Raises OSError."""
     words = [ctypes.c_ulong(argument) for argument in (*arguments, 0, 0, 0, 0)[:4]]
     return _checked(_libc().prctl(ctypes.c_int(option), *words), f"prctl {option}")
+
+
+def collapse_memory() -> int:
+    """Put this process's private memory into huge pages, where the kernel has them; the bytes that it did.
+
+    A fork copies the page table, and its end takes that down: half the time with an entry for 2 MB in place of 512.
+    """
+    done = 0
+    try:
+        lines = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return 0
+    for span, rights, *rest in map(str.split, lines):
+        if not rights.startswith("rw-p") or rest[3:] not in ([], ["[heap]"]):
+            continue
+        begin, end = (int(address, 16) for address in span.split("-"))
+        begin, end = -(-begin // HUGE_PAGE) * HUGE_PAGE, end // HUGE_PAGE * HUGE_PAGE
+        sizes = ctypes.c_void_p(begin), ctypes.c_size_t(end - begin)
+        if end > begin and _libc().madvise(*sizes, ctypes.c_int(MADV_COLLAPSE)) == 0:
+            done += end - begin
+    return done
 
 
 def unshare(flags: int) -> None:

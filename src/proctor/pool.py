@@ -33,7 +33,7 @@ from proctor.grade import (
     unreadable,
 )
 from proctor.sandbox import Sandbox
-from proctor.staff import Worker, end, serve, start
+from proctor.staff import Worker, end, next_core, serve, start
 from proctor.walls import Level
 
 AHEAD = 2  # jobs that a process holds: one at work, one at hand
@@ -205,7 +205,7 @@ class Pool:
     def _start(self) -> Worker:
         if not self._workers:
             atexit.register(self.close)
-        self._workers.append(start(_work))
+        self._workers.append(start(_work, next_core(self._workers, self.jobs)))
         return self._workers[-1]
 
     def _dismiss(self, workers: list[Worker]) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 
 from proctor.unmet import array, dtype_name, fail
+
+STEP = 1e-6  # of finite differences in float64
 
 
 def gradient(out: torch.Tensor, x: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
@@ -15,9 +17,17 @@ def gradient(out: torch.Tensor, x: torch.Tensor, weights: torch.Tensor | None = 
 
     Gradients of the learner's parameters accumulate in their ``.grad``, as ``backward`` does.
     """
+    return _backward(out, {"the input": x}, weights)["the input"]
+
+
+def _backward(
+    out: torch.Tensor, leaves: dict[str, torch.Tensor], weights: torch.Tensor | None
+) -> dict[str, torch.Tensor]:
     array(out)
     ask = "Is it computed from the input by torch operations, without .data, .detach() or NumPy?"
-    got, x.grad = "", None
+    got = ""
+    for leaf in leaves.values():
+        leaf.grad = None
     if not out.is_floating_point() or not out.requires_grad:
         got = f"dtype {dtype_name(out.dtype)}" + ("" if out.requires_grad else ", cut off from the input")
     else:
@@ -27,35 +37,68 @@ def gradient(out: torch.Tensor, x: torch.Tensor, weights: torch.Tensor | None = 
             if hasattr(error, "trouble"):
                 raise
             got, ask = str(error).splitlines()[0][:110], "Which line changes in place what is still needed?"
-        if not got and x.grad is None:
-            got = "no path from the input to the output"
+        cut = [name for name, leaf in leaves.items() if leaf.grad is None]
+        if not got and cut:
+            got = f"no path from {cut[0]} to the output"
     if got:
         fail(expected="an output that can be differentiated with respect to the input", got=got, ask=ask)
-    found, x.grad = x.grad, None
+    found = {name: leaf.grad for name, leaf in leaves.items()}
+    for leaf in leaves.values():
+        leaf.grad = None
     return found
 
 
 def gradients(function: Callable[..., Any], *, what: str = "the output", **inputs: torch.Tensor) -> None:
-    """Expect the gradient with respect to each named input (float64) to agree with finite differences."""
-    for name, value in inputs.items():
+    """Expect the gradient with respect to each named input (float64) to agree with finite differences.
 
-        def answer(x: torch.Tensor, name: str = name) -> torch.Tensor:
-            out = function(**{**inputs, name: x})
-            array(out, dtype=x.dtype, what=what, ask="Does one of your lines fix the dtype of what it makes?")
-            return out
+    As in ``torch.autograd.gradcheck``'s fast mode, the Jacobian is tried on random vectors from both sides, but for
+    all inputs at once: every call of the learner's function has its price, and one backward gives every gradient.
+    """
 
-        x = value.detach().clone().requires_grad_()
-        gradient(answer(x), x)
-        try:
-            torch.autograd.gradcheck(answer, [x], fast_mode=True, check_undefined_grad=False)
-        except RuntimeError as error:
-            if hasattr(error, "trouble"):
-                raise
-            fail(
-                expected=f"the gradient of {what} with respect to `{name}` that small changes of `{name}` show",
-                got="another gradient",
-                ask="Does every step stay on the graph, without .detach(), .data, .item() or torch.no_grad()?",
-            )
+    def answer(**given: torch.Tensor) -> torch.Tensor:
+        out = function(**given)
+        dtype = next(iter(inputs.values())).dtype
+        array(out, dtype=dtype, what=what, ask="Does one of your lines fix the dtype of what it makes?")
+        return out
+
+    random = torch.Generator().manual_seed(0)
+    leaves = {name: value.detach().clone().requires_grad_() for name, value in inputs.items()}
+    out = answer(**leaves)
+    weights = torch.randn(out.shape, generator=random, dtype=out.dtype)
+    given = {f"`{name}`": leaf for name, leaf in leaves.items()}
+    found = dict(zip(inputs, _backward(out, given, weights).values(), strict=True))
+    ways = {
+        name: torch.randn(value.shape, generator=random, dtype=value.dtype) for name, value in inputs.items()
+    }
+
+    def agrees(names: Iterable[str]) -> bool:
+        """Whether a small step along some of the inputs changes the output as their gradients say."""
+        ends = []
+        for sign in (1, -1):
+            step = {
+                name: value.detach() + sign * STEP * ways[name]
+                for name, value in inputs.items()
+                if name in names
+            }
+            with torch.no_grad():
+                end = answer(**{**inputs, **step})
+            if end.shape != out.shape:
+                return False
+            ends.append(end.double())
+        seen = ((ends[0] - ends[1]) * weights).sum().item() / (2 * STEP)
+        parts = [(found[name] * ways[name]).sum().item() for name in names]
+        # What is rounded off in the output comes back divided by the step.
+        noise = 1e-15 * (out.detach() * weights).abs().sum().item() / STEP
+        return abs(seen - sum(parts)) <= 1e-5 * (abs(seen) + sum(map(abs, parts))) + 10 * noise + 1e-8
+
+    if agrees(inputs):
+        return
+    name = next((name for name in inputs if not agrees([name])), " and ".join(inputs))
+    fail(
+        expected=f"the gradient of {what} with respect to `{name}` that small changes of `{name}` show",
+        got="another gradient",
+        ask="Does every step stay on the graph, without .detach(), .data, .item() or torch.no_grad()?",
+    )
 
 
 def gradient_reach(function: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,7 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -31,17 +31,34 @@ class Worker:
     jobs: deque[Any] = field(default_factory=deque)
     ready: bool = False
     tired: bool = False  # it has grown too large: it gets no more jobs
+    core: int | None = None  # the one that it is held to
 
 
-def start(main: Callable[[Connection], None]) -> Worker:
-    """Start a process that runs ``main`` with its end of the connection."""
+def start(main: Callable[[Connection], None], core: int | None = None) -> Worker:
+    """Start a process that runs ``main`` with its end of the connection; on one core, where one is named."""
     context = get_context("spawn")  # not forked: torch's threads do not survive that
     ours, theirs = context.Pipe()
     process = context.Process(target=main, args=(theirs,))
     with _held_back(signal.SIGINT):
         process.start()
     theirs.close()
-    return Worker(process, ours)
+    if core is not None:
+        with suppress(OSError):  # the core has been taken away meanwhile
+            os.sched_setaffinity(process.pid, {core})
+    return Worker(process, ours, core=core)
+
+
+def next_core(workers: Sequence[Worker], count: int) -> int | None:
+    """The core for one more of ``count`` processes; None where they leave others free.
+
+    Each works in turn with the one that it has started, and the two wake each other a tenth cheaper on one core.
+    Held to a core only where there is none to spare, they keep out of nobody's way who has started others.
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        return None
+    cores = sorted(os.sched_getaffinity(0))
+    taken = [worker.core for worker in workers]
+    return min(cores, key=taken.count) if count >= len(cores) else None
 
 
 def end(workers: Sequence[Worker]) -> None:

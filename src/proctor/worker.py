@@ -64,6 +64,8 @@ def preload(modules: list[str], hidden: dict[str, str] | None = None) -> Cells:
     cells.run("1 + 1")
     gc.collect()
     gc.freeze()  # otherwise the first collection in each fork copies every page
+    if kernel.known_machine():
+        kernel.collapse_memory()
     return cells
 
 
