@@ -6,7 +6,7 @@
 #   make test BROWSER=0              without the browser tests (1: with them; otherwise where there is a Chromium)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lab verify test lint format sync bench bench-grading baseline pins clean
+.PHONY: help setup demo lab verify mutate test lint format sync bench bench-grading baseline pins clean
 
 # nbgrader calls `alembic` by name, so the commands of .venv come first on PATH.
 VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
@@ -50,6 +50,9 @@ else
 	@echo "The browser tests are left out: $(if $(filter 0,$(BROWSER)),BROWSER=0 was given,no chromium or google-chrome on this machine)."
 	$(PYTEST) -n 2 --dist loadfile -m "not browser"
 endif
+
+mutate: .venv/.installed ## measure the checks: change every right answer a little, count what loses points
+	@$(PROCTOR) mutate
 
 lint: .venv/.installed ## check style and formatting of code and notebooks
 	.venv/bin/ruff check

@@ -30,6 +30,7 @@ LEFT_OUT = (
     "__pycache__",
     ".ipynb_checkpoints",
     "accepted",
+    "equivalents.toml",
 )  # of a unit's folder: no verdict depends on these
 
 

@@ -49,6 +49,10 @@ class Rng(np.random.Generator):
         """A tensor of normal draws."""
         return torch.from_numpy(np.asarray(self.normal(0.0, scale, shape))).to(dtype)
 
+    def array(self, *shape: int, scale: float = 1.0, dtype: np.typing.DTypeLike = np.float64) -> np.ndarray:
+        """An array of normal draws."""
+        return np.asarray(self.normal(0.0, scale, shape)).astype(dtype)
+
     def lengths(self, batch: int, size: int) -> torch.Tensor:
         """Ragged lengths in [1, size], the full size among them, in random order (int64)."""
         lengths = self.integers(1, size + 1, batch)

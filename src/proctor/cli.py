@@ -1,4 +1,4 @@
-"""The command line: ``proctor check · hint · progress · start · reset · grade · release · verify · sync · …``.
+"""The command line: ``proctor check · hint · progress · start · reset · grade · release · verify · mutate · sync · …``.
 
 Every error is one sentence on stderr. Exit codes: 0 done, 1 a check fails or something is not in step, 2 wrong use.
 """
@@ -201,6 +201,27 @@ def verify(
 
     chosen = _units(units, every=not units)
     raise typer.Exit(show_proof(chosen[0][0], tuple(unit for _, unit in chosen), draws, console))
+
+
+@app.command()
+@told
+def mutate(
+    units: Annotated[list[str] | None, typer.Argument(metavar="UNIT…")] = None,
+    exercise: Annotated[str | None, typer.Option(help="The answer to one exercise only")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes that grade side by side")] = os.cpu_count() or 1,
+    bar: Annotated[float, typer.Option(min=0, max=1, help="The share that must be killed")] = 0.95,
+    every: Annotated[bool, typer.Option("--list", help="Print every mutant, with how it ended")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Grade anew what was graded already")] = False,
+) -> None:
+    """Measure the checks: how many small changes of the right answers lose points. Exit code 1 below the bar."""
+    from proctor.mutate import show_score
+
+    chosen = _units(units, every=not units)
+    if exercise is not None and len(chosen) > 1:
+        raise CourseError("--exercise goes with one unit: name it")
+    course, those = chosen[0][0], tuple(unit for _, unit in chosen)
+    options = {"exercise": exercise, "jobs": jobs, "bar": bar, "every": every, "fresh": fresh}
+    raise typer.Exit(show_score(course, those, console, **options))
 
 
 @app.command()

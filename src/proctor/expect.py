@@ -16,9 +16,9 @@ import numpy as np
 import torch
 
 from proctor.failures import trouble_of
-from proctor.proxies import Proxy, generate, sketch
+from proctor.proxies import Proxy, generate, named, sketch
 from proctor.slopes import gradient, gradient_reach, gradients, reaches
-from proctor.unmet import Unmet, array, changes, dtype_name, fail, holds
+from proctor.unmet import Unmet, array, changes, dtype_name, fail, holds, parts
 
 __all__ = [
     "Unmet",
@@ -30,13 +30,15 @@ __all__ = [
     "gradient_reach",
     "gradients",
     "holds",
+    "named",
     "parameters",
+    "parts",
     "raises",
     "reaches",
     "unchanged",
 ]
 
-Array = torch.Tensor | np.ndarray
+Array = torch.Tensor | np.ndarray | np.generic | float  # a number of Python's is a NumPy array of shape ()
 
 
 def close(
@@ -51,10 +53,12 @@ def close(
 ) -> None:
     """Expect ``value`` to equal ``expected`` within tolerances, not-a-number nowhere.
 
+    Where ``expected`` is a single number of NumPy's or Python's, either kind of number will do.
+
     ``mistakes`` maps a sentence about a known mistake to the value that it leads to (or a function that makes
     it); where the answer is that value, the sentence is told.
     """
-    kind = torch.Tensor if isinstance(expected, torch.Tensor) else np.ndarray
+    value, expected, kind = _settled(value, expected)
     mistakes = mistakes or {}
     _array_like(value, expected, kind, what, ask)
     if tuple(value.shape) != tuple(expected.shape):
@@ -88,7 +92,7 @@ def equal(
     mistakes: Mapping[str, Array | Callable[[], Array]] | None = None,
 ) -> None:
     """Expect exactly ``expected``: the same dtype, shape and entries (for masks, ids and counts)."""
-    kind = torch.Tensor if isinstance(expected, torch.Tensor) else np.ndarray
+    value, expected, kind = _settled(value, expected)
     mistakes = mistakes or {}
     _array_like(value, expected, kind, what, ask)
     if value.dtype == expected.dtype:
@@ -130,7 +134,7 @@ def unchanged(**inputs: Array) -> Iterator[None]:
             fail(
                 expected=f"`{name}` unchanged by the call",
                 got=came or f"shape {new.shape}, which was {old.shape}",
-                ask="Which line works in place (`+=`, `/=`, `x[...] =`, a method that ends in `_`)?",
+                ask=f"Which line works in place (`+=`, `/=`, `x[...] =`, {_in_place(inputs[name])})?",
             )
 
 
@@ -160,13 +164,26 @@ def parameters(
     return found
 
 
+def _settled(value: Any, expected: Array) -> tuple[Any, Any, type]:
+    """The answer and what is expected of it as arrays, and their kind; any number stands for one of shape ()."""
+    if isinstance(expected, torch.Tensor):
+        return value, expected, torch.Tensor
+    expected = np.asarray(expected)
+    if isinstance(value, np.generic) or (expected.ndim == 0 and isinstance(value, (int, float, complex))):
+        value = np.asarray(value)
+    return value, expected, np.ndarray
+
+
 def _array_like(value: Any, expected: Array, kind: type, what: str, ask: str) -> None:
     """Expect numbers in an array, of whatever shape."""
     if not isinstance(value, kind):
         array(value, shape=tuple(expected.shape), kind=kind, what=what, ask=ask)
     array(value, kind=kind, what=what, ask=ask)
-    if isinstance(value, np.ndarray) and value.dtype.kind not in "biufc":
-        fail(expected=f"{what} as an array of numbers", got=f"dtype {value.dtype}", ask=ask)
+
+
+def _in_place(value: Array) -> str:
+    is_tensor = isinstance(value, torch.Tensor)
+    return "a method that ends in `_`" if is_tensor else "`x.sort()`, `out=x`"
 
 
 def _name_mistake(
@@ -185,7 +202,7 @@ def _name_mistake(
 
 
 def _numbers(value: Array) -> np.ndarray:
-    if isinstance(value, np.ndarray):
+    if not isinstance(value, torch.Tensor):
         plain = np.asarray(value)
         return plain.astype(np.float64) if plain.dtype.kind == "f" else plain
     tensor = value.detach().resolve_conj().resolve_neg()

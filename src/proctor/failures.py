@@ -62,7 +62,7 @@ def describe_trouble(trouble: Trouble) -> str:
     """An exception of the learner's code, in the lines of a failure."""
     text = trouble.text.strip().splitlines() or [""]
     if trouble.type == "WireError":  # the call went well, but its answer is no data
-        lines = (f"{'Expected':<10}an answer of plain data, such as a tensor", f"{'Got':<10}{text[0][:200]}")
+        lines = (f"{'Expected':<10}an answer of plain data, such as an array", f"{'Got':<10}{text[0][:200]}")
         return "\n".join((*lines, f"{'Ask':<10}What kind of object does the `return` hand back?"))
     lines = [f"{'Raised':<10}{trouble.type}: {text[0][:200]}"]
     for function, line, code in trouble.rows[-2:]:
@@ -71,23 +71,72 @@ def describe_trouble(trouble: Trouble) -> str:
     return "\n".join(lines)
 
 
+_SHAPES = "Which shapes meet in that line? Write them down next to each other."
+# The next question, by words that torch or NumPy say; the first that fits.
+_ASK = (
+    ("What does NumPy call what torch calls `dim`?", ("unexpected keyword argument 'dim'", "'keepdim'")),
+    (
+        "Do the parameters still have the names and the order that the stub gave them?",
+        ("positional argument", "unexpected keyword"),
+    ),
+    (
+        "Which function is meant to be called in that line, and with what?",
+        ("'function' object is not", "'function' and '", "and 'function'"),
+    ),
+    ("Which letter stands for two different sizes?", ("with remapped shapes", "with previously seen size")),
+    (
+        _SHAPES,
+        (
+            "size of tensor",
+            "shapes cannot be multiplied",
+            "must match",
+            "must have the same shape",
+            "could not be broadcast together",
+            "could not broadcast input array",
+            "mismatch in its core dimension",
+            "not aligned",
+        ),
+    ),
+    ("Where does that line take a whole tensor for one yes or no?", ("Boolean value of Tensor",)),
+    ("Where does that line take a whole array for one yes or no?", ("truth value of an array",)),
+    ("Which of the rows that become an array differ in length?", ("inhomogeneous shape",)),
+    (
+        "Where does that line take a whole array for one number?",
+        ("converted to Python scalars", "array element with a sequence"),
+    ),
+    (
+        "How many dimensions does the array have here? The last axis is -1, however many there are.",
+        ("is out of bounds for array", "axes don't match"),
+    ),
+    ("How many entries are there, and how many does the new shape ask for?", ("cannot reshape",)),
+    ("Of which dtype is the array that line writes into, and of which the result?", ("Cannot cast ufunc",)),
+    ("Which array does that line write into, and whose is it?", ("read-only",)),
+    (
+        "Are there as many letters as each operand has dimensions, and none in the output that is new?",
+        ("einsum", "einstein", "subscripts"),
+    ),
+    ("Which tensor does that line change in place, and who else needs it?", ("in-place", "leaf Variable")),
+)
+
+
 def _question(trouble: Trouble, text: str) -> str:
     if trouble.type == "NameError":
         return "Is every name that this code uses defined, in a cell that has been run?"
-    if "positional argument" in text or "unexpected keyword" in text:
-        return "Do the parameters still have the names and the order that the stub gave them?"
     if trouble.type == "AttributeError" and "NoneType" in text:
         return "Which of your functions ends without `return`?"
-    if "size of tensor" in text or "shapes cannot be multiplied" in text or "must match" in text:
-        return "Which shapes meet in that line? Write them down next to each other."
-    if "Boolean value of Tensor" in text or "truth value of an array" in text:
-        return "Where does that line take a whole tensor for one yes or no?"
-    if "in-place" in text or "leaf Variable" in text:
-        return "Which tensor does that line change in place, and who else needs it?"
+    for question, words in _ASK:
+        if any(word in text for word in words):
+            return question
+    if trouble.type == "AttributeError" and "numpy" in text:
+        return "Is that a name of torch's, or of a list's? What does NumPy call it?"
+    if trouble.type == "LinAlgError":
+        return "What does that function ask of its matrix: square, symmetric, invertible? Is yours?"
     if trouble.type == "IndexError":
         return "Which index is meant there, and how long is that dimension?"
     if trouble.type == "NotImplementedError":
         return "Which of the operations in that line does torch not offer for these inputs?"
+    if trouble.rows and trouble.rows[-1][2].startswith("raise"):
+        return "Your own code refuses this input, and should not here. What has led there?"
     return "What does that line do with an input of these shapes?"
 
 

@@ -127,15 +127,15 @@ _KINDS = {"__len__": int, "__int__": int, "__float__": float, "__contains__": bo
 _REFUSED = "__lt__ __le__ __gt__ __ge__ __abs__ __round__".split()
 
 
-def generate(function: Any, most: int) -> Any:
-    """Call a function without arguments; of a generator that it returns, at most so many items, as a list.
+def generate(function: Any, most: int, *args: Any, **kwargs: Any) -> Any:
+    """Call a function; of a generator that it returns, hand back at most so many items, as a list.
 
     That is one call to the learner's process, where each step of the generator would be another.
     """
     return (
-        function._backend.invoke(function, "__call__", (), {}, most)
+        function._backend.invoke(function, "__call__", args, kwargs, most)
         if isinstance(function, Proxy)
-        else function()
+        else function(*args, **kwargs)
     )
 
 
@@ -191,6 +191,13 @@ for _method in _REFUSED:
     setattr(Proxy, _method, _refuse(_method))
 
 
+def named(value: Any, name: str) -> Any:
+    """Give an object of the learner's the name under which messages show it; anything else stays as it is."""
+    if isinstance(value, Proxy):
+        object.__setattr__(value, "_label", name)
+    return value
+
+
 def note_call(
     calls: list[str], proxy: Proxy, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> str:
@@ -208,11 +215,14 @@ def note_call(
 
 
 def sketch(value: Any, room: int = 60) -> str:
-    """A value in few characters: a tensor by its shape (and its dtype, where that is not float32)."""
+    """A value in few characters: an array by its shape (and its dtype, where that is not the library's own)."""
     if isinstance(value, (torch.Tensor, np.ndarray)):
         kind = str(value.dtype).removeprefix("torch.")
         shape = "(" + ", ".join(map(str, value.shape)) + ("," if value.ndim == 1 else "") + ")"
-        return shape if kind == "float32" else f"{kind} {shape}"
+        usual = "float32" if isinstance(value, torch.Tensor) else "float64"
+        return shape if kind == usual else f"{kind} {shape}"
+    if isinstance(value, np.generic):
+        value = value.item()
     if isinstance(value, (list, tuple)):
         inner = ", ".join(sketch(item, room // 2) for item in value[:4]) + (", …" if len(value) > 4 else "")
         return f"[{inner}]" if isinstance(value, list) else f"({inner})"

@@ -84,6 +84,8 @@ class Reader(Names):
             main = [name for name in names if name.startswith("__main__.")]
             words.update(part for name in main for part in name.split("."))
             namespace = namespace or bool(main) or is_namespace(node)
+            if isinstance(getattr(node, "op", None), ast.MatMult):  # by the name under which it is forbidden
+                self.uses.names.add("operator.matmul")
             self._note_insides(node, inner)
         self.uses.attributes |= words
         self.uses.looked_up |= self.looked_up

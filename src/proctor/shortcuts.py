@@ -20,7 +20,7 @@ def find_shortcut(cells: Iterable[str], answer: str, forbidden: Iterable[str], a
     Args:
         cells: the code cells in the order in which they are run; the last definition of a name counts.
         answer: the name that the exercise asks for.
-        forbidden: dotted names; what lies below one is forbidden with it.
+        forbidden: dotted names; what lies below one is forbidden with it. The operator ``@`` is ``operator.matmul``.
         allowed: a sentence that says what may be used instead.
     """
     forbidden = tuple(forbidden)
@@ -58,6 +58,7 @@ def find_suspicion(cells: Iterable[str], answer: str, forbidden: Iterable[str]) 
 
 def told(used: str, allowed: str = "") -> str:
     """What the learner is told of a shortcut."""
+    used = "@" if used == "operator.matmul" else used
     says = f"`{used}` already is what this exercise asks you to write, so it may not be used here."
     return f"{says} {allowed}" if allowed else says
 

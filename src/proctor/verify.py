@@ -10,12 +10,15 @@ from __future__ import annotations
 import ast
 import atexit
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -54,9 +57,22 @@ GARBAGE = {
     "a tensor of another shape": "torch.ones(2, 3)",
     "a NumPy array": "torch.ones(2, 3, 4).numpy()",
     "an object": "object()",
+    "a ragged list": "[[1.0], [1.0, 2.0]]",
+    "a NumPy number": "np.float64(1.0)",
+    "an empty array": "np.zeros(0)",
+    "an array of another shape": "np.ones((2, 3))",
+    "an array of single precision": "np.ones((3, 4), dtype=np.float32)",
+    "an array of booleans": "np.ones((2, 3), dtype=bool)",
+    "an array of objects": "np.array([[1.0, None], [object(), 'x']])",
+    "an array of texts": "np.array(['garbage'])",
+    "an array of complex numbers": "args[0] * (1 + 2j) if args else np.zeros(3, dtype=complex)",
+    "a tensor": "torch.from_numpy(np.ones((2, 3)))",
     "what it was given": "args[0] if args else None",
+    "what it was given, twice": "(args[0], args[0]) if args else None",
     "NaN": "args[0] * float('nan') if args else None",
 }
+# A unit's garbage is that of the libraries that it imports; an expression of both belongs to the first.
+_LIBRARIES = {"np.": "numpy", "torch.": "torch"}
 
 
 Task = tuple[str, str, str]  # the kind, the exercise or style, and which mistake or garbage
@@ -107,8 +123,20 @@ class Bench:
             *(("solution", e.name, "") for e in exercises),
             *(("stub", e.name, "") for e in exercises),
             *(("mistake", e.name, mistake.name) for e in exercises for mistake in e.mistakes),
-            *(("garbage", e.name, what) for e in exercises for what in GARBAGE),
+            *(("garbage", e.name, what) for e in exercises for what in self.garbage()),
         ]
+
+    def garbage(self) -> list[str]:
+        """What may come back in place of an answer, in a unit that uses these libraries."""
+        source = "\n".join(text for _, text in self.solution)
+        used = {
+            name for name in _LIBRARIES.values() if re.search(rf"^\s*(import|from) {name}\b", source, re.M)
+        }
+
+        def library(value: str) -> str:
+            return next((name for mark, name in _LIBRARIES.items() if mark in value), "")
+
+        return [what for what, value in GARBAGE.items() if library(value) in {"", *used}]
 
     def prove(self, task: Task) -> Finding:
         """Prove one thing."""
@@ -182,7 +210,7 @@ class Bench:
                 "    def load_state_dict(self, *args, **kwargs):\n        pass\n"
                 f"    def forward(self, *args, **kwargs):\n        return {value}\n"
             )
-        source = "import torch\n" + source
+        source = "import numpy as np\nimport torch\n" + source
         [result] = self.grade(self.with_answer(exercise, source), exercise, draws=1).verdict.exercises
         if result.outcome is Outcome.GRADER_ERROR:
             return _first(result)
@@ -203,17 +231,34 @@ def _first(result: ExerciseResult) -> str:
 def verify(course: Course, unit: Unit, draws: int = DRAWS, jobs: int = 1) -> Iterator[Finding]:
     """Prove a unit, in ``jobs`` processes side by side; yields each finding as it is made."""
     tasks = Bench(course, unit, Sandbox(), draws).tasks()
+    with benches(course, unit, draws, jobs) as on_a_bench:
+        yield from on_a_bench(Bench.prove, tasks)
+
+
+@contextmanager
+def benches(course: Course, unit: Unit, draws: int = DRAWS, jobs: int = 1) -> Iterator[Callable[..., Any]]:
+    """``jobs`` benches side by side: gives a function ``(work, tasks)`` that does ``work(bench, task)`` for every task.
+
+    What it yields comes in the order in which it is done. ``work`` is a function of a module.
+    """
     if jobs == 1:
         with sandbox_for(course_material(course, unit)) as sandbox:
-            yield from map(Bench(course, unit, sandbox, draws).prove, tasks)
+            bench = Bench(course, unit, sandbox, draws)
+            yield lambda work, tasks: (work(bench, task) for task in tasks)
         return
     start = (course.root, unit.name, draws)
     with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_set_up, initargs=start) as pool:
-        try:
-            for future in as_completed([pool.submit(_prove, task) for task in tasks]):
+
+        def side_by_side(work: Callable[..., Any], tasks: Iterable[Any]) -> Iterator[Any]:
+            for future in as_completed([pool.submit(_on_a_bench, work, task) for task in tasks]):
                 yield future.result()
+
+        try:
+            yield side_by_side
         except BrokenProcessPool as error:
             raise CourseError(f"a process that proves {unit.name} was ended; run this again") from error
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 _bench: list[Bench] = []
@@ -226,8 +271,8 @@ def _set_up(root: Path, unit: str, draws: int) -> None:
     _bench[:] = [Bench(course, course.unit(unit), sandbox, draws)]
 
 
-def _prove(task: Task) -> Finding:
-    return _bench[0].prove(task)
+def _on_a_bench(work: Callable[..., Any], task: Any) -> Any:
+    return work(_bench[0], task)
 
 
 def show_proof(course: Course, units: tuple[Unit, ...], draws: int, console: Console) -> int:

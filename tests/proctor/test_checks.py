@@ -378,6 +378,53 @@ class TestRng:
         assert torch.equal(one, two)
         assert Rng(seed).tensor().shape == ()
 
+    @given(st.integers(0, 2**64 - 1), st.sampled_from([np.float32, np.float64]))
+    def test_arrays_are_the_tensors_of_the_same_draws(self, seed: int, dtype: type) -> None:
+        array = Rng(seed).array(2, 3, scale=2.0, dtype=dtype)
+        assert (array.shape, array.dtype) == ((2, 3), dtype)
+        assert np.array_equal(
+            array, Rng(seed).tensor(2, 3, scale=2.0, dtype=torch.float64).numpy().astype(dtype)
+        )
+        assert type(Rng(seed).array()) is np.ndarray
+
+
+class TestQuestions:
+    """What NumPy says leads to a question about what it means."""
+
+    @pytest.mark.parametrize(
+        ("line", "asks"),
+        [
+            ("np.ones((2, 3)) @ np.ones((2, 3))", "Which shapes meet"),
+            ("np.ones((2, 3)) + np.ones((3, 2))", "Which shapes meet"),
+            ("np.dot(np.ones((2, 3)), np.ones((2, 3)))", "Which shapes meet"),
+            ("np.stack([np.ones(2), np.ones(3)])", "Which shapes meet"),
+            ("np.einsum('ij,jk->ik', np.ones((2, 3)), np.ones((2, 3)))", "Which letter stands for two"),
+            ("np.einsum('ijk,jk->ik', np.ones((2, 3)), np.ones((2, 3)))", "as many letters as"),
+            ("np.einsum('ij->iz', np.ones((2, 3)))", "as many letters as"),
+            ("torch.einsum('ij,jk->ik', torch.ones(2, 3), torch.ones(2, 3))", "Which letter stands for two"),
+            ("np.ones((2, 3)).sum(axis=2)", "How many dimensions does the array have"),
+            ("np.ones((2, 3)).transpose(0, 1, 2)", "How many dimensions does the array have"),
+            ("np.ones((2, 3)).sum(dim=1)", "what torch calls `dim`"),
+            ("np.ones((2, 3)).reshape(5)", "How many entries are there"),
+            ("np.array([[1], [1, 2]])", "differ in length"),
+            ("float(np.ones((2, 3)))", "a whole array for one number"),
+            ("1 if np.ones((2, 3)) else 2", "a whole array for one yes or no"),
+            ("np.ones((2, 3)).unsqueeze(0)", "What does NumPy call it?"),
+            ("np.linalg.eigh(np.ones((2, 3)))", "square, symmetric, invertible"),
+            ("np.linalg.inv(np.zeros((2, 2)))", "square, symmetric, invertible"),
+            ("np.ones(3)[5]", "how long is that dimension"),
+            ("np.divide(np.arange(3), 2, out=np.arange(3))", "Of which dtype"),
+            ("np.broadcast_to(1.0, (3, 2)).sort()", "whose is it"),
+            ("raise ValueError('no such size')", "Your own code refuses this input"),
+        ],
+    )
+    def test_an_error_asks_what_helps(self, line: str, asks: str, tmp_path: Path) -> None:
+        folder = write_checks(tmp_path, one_check("student.double(1)"))
+        body = line if line.startswith("raise") else f"return {line}"
+        check = first(folder, f"import numpy as np\nimport torch\ndef double(x):\n    {body}")
+        assert check.outcome is FAILED
+        assert asks in check.message.splitlines()[-1]
+
 
 @contextmanager
 def traces() -> Iterator[None]:

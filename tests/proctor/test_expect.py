@@ -15,7 +15,7 @@ from torch import nn
 
 from proctor import expect
 from proctor.expect import Unmet
-from proctor.remote import Local, Student
+from proctor.remote import Local, Student, sketch
 
 pytestmark = pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental")
 
@@ -100,6 +100,10 @@ def same(value: Any, expected: Any) -> bool:
     """Whether a value is plainly the expected one, judged another way than by the helpers: entry by entry."""
     if isinstance(value, torch.Tensor) != isinstance(expected, torch.Tensor):
         return False
+    if isinstance(expected, np.ndarray) and not isinstance(
+        value, np.ndarray
+    ):  # a number is an array of shape ()
+        value = np.asarray(value) if isinstance(value, (np.generic, int, float, complex)) else None
     if not isinstance(value, (torch.Tensor, np.ndarray)) or tuple(value.shape) != tuple(expected.shape):
         return False
     one, two = (torch.as_tensor(n).detach().flatten().tolist() for n in (value, expected))
@@ -124,7 +128,7 @@ class TestJunk:
             expect.equal(value, expected, mistakes={"of another shape": lambda: expected[None]})
         except Unmet:
             return
-        assert value.dtype == expected.dtype
+        assert np.asarray(value).dtype == np.asarray(expected).dtype
         assert same(value, expected)
 
     @given(JUNK)
@@ -258,6 +262,108 @@ class TestEqual:
         x = torch.tensor([float("nan"), 1.0])
         expect.equal(x.clone(), x)
         assert torch.isnan(x[0])
+
+
+class TestArrays:
+    """NumPy's arrays and numbers are held to the same as tensors, and are told of in NumPy's words."""
+
+    @pytest.mark.parametrize("number", [np.float64(3), np.float32(3), 3.0, 3, np.array(3.0), np.array(3)])
+    @pytest.mark.parametrize("expected", [3.0, np.float64(3), np.array(3.0)])
+    def test_any_number_stands_for_an_array_without_dimensions(self, number: Any, expected: Any) -> None:
+        expect.close(number, expected, mistakes={"twice as much": 6.0})
+        assert "Got       twice as much" in said(
+            lambda: expect.close(number * 2, expected, mistakes={"twice as much": 6.0})
+        )
+
+    @pytest.mark.parametrize(
+        "value", [True, np.bool_(True), 3 + 0j, "3", None, [3.0], 10**400, torch.tensor(3.0)]
+    )
+    def test_what_is_no_real_number_stands_for_none(self, value: Any) -> None:
+        assert "Expected" in said(lambda: expect.close(value, 3.0))
+
+    def test_a_number_in_place_of_an_array_is_told(self) -> None:
+        text = said(lambda: expect.close(np.float64(3), np.ones((2, 2)), what="it"))
+        assert text.splitlines() == ["Expected  it of shape (2, 2)", "Got       shape (), a single number"]
+        assert "one number of what should stay apart" in said(lambda: expect.close(3.0, np.ones((2, 2))))
+
+    @pytest.mark.parametrize(
+        ("value", "says"),
+        [
+            ([[1.0, 2.0], [3.0]], "A list neither multiplies nor broadcasts"),
+            (torch.ones(2, 2), "Which line makes a tensor?"),
+            (torch.ones(2, 2), "Got       Tensor: (2, 2)"),
+            ((np.ones(2), np.ones(2)), "Does it return one array or several things?"),
+            (np.array([[1.0, None]]), "as an array of numbers"),
+            (np.array([[1.0, None]]), "rows differ in length"),
+            (np.array(["a"]), "dtype <U1"),
+            (np.str_("a"), "dtype <U1"),
+            (np.ones((2, 2), dtype=bool), "dtype bool"),
+            (np.ones((2, 2), dtype=complex), "dtype complex128"),
+            (np.ma.masked_array(np.ones((2, 2)), mask=True), "[0, 0] = 7"),
+        ],
+    )
+    def test_what_is_no_array_of_plain_numbers_is_told(self, value: Any, says: str) -> None:
+        assert says in said(lambda: expect.close(value, np.full((2, 2), 7.0)))
+
+    @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.longdouble, np.int8, np.uint64, ">f4"])
+    def test_other_precisions_are_compared_by_value(self, dtype: Any) -> None:
+        expect.close(np.full((2, 2), 7, dtype=dtype), np.full((2, 2), 7.0))
+        assert "0 at [1]" in said(lambda: expect.close(np.array([7, 0], dtype=dtype), np.array([7.0, 7.0])))
+
+    def test_the_order_in_memory_does_not_count(self) -> None:
+        x = np.arange(6.0).reshape(2, 3)
+        expect.equal(np.asfortranarray(x), x)
+        expect.equal(x[::-1][::-1], x)
+        expect.close(np.broadcast_to(np.float32(1), (2, 3)), np.ones((2, 3)))
+
+    def test_dtypes_are_named_as_a_learner_writes_them(self) -> None:
+        for dtype in (np.float32, np.dtype("float32"), "float32"):
+            text = said(lambda dtype=dtype: expect.array(np.ones(2), dtype=dtype, what="it"))
+            assert text.splitlines() == ["Expected  it of dtype float32", "Got       dtype float64"]
+        expect.array(np.ones(2, np.float32), dtype=np.float32, shape=(2,))
+        expect.array(np.float32(1), dtype=np.float32, shape=())
+        assert "a NumPy array" in said(lambda: expect.array(torch.ones(2), dtype=np.float32))
+
+    def test_an_array_changed_in_place_is_told_in_numpy_s_words(self) -> None:
+        x = np.zeros((2, 3))
+
+        def change() -> None:
+            with expect.unchanged(x=x):
+                x.sort()
+                x[0] = 1
+
+        text = said(change)
+        assert "3 of 6 entries overwritten" in text
+        assert "`x.sort()`" in text
+        assert "ends in `_`" not in text
+
+    def test_a_call_shows_arrays_by_shape_and_by_dtype_where_it_is_another(self) -> None:
+        shown = {
+            "(2, 3)": np.ones((2, 3)),
+            "float32 (2,)": np.ones(2, np.float32),
+            "int64 (2,)": np.arange(2),
+            "float64 (2,)": torch.ones(2).double(),
+            "0.5": np.float64(0.5),
+        }
+        assert [sketch(value) for value in shown.values()] == list(shown)
+
+
+class TestParts:
+    def test_a_tuple_or_a_list_of_as_many_things_is_taken_apart(self) -> None:
+        assert expect.parts((1, None), "one", "two") == (1, None)
+        assert expect.parts([1, 2], "one", "two") == (1, 2)
+
+    @pytest.mark.parametrize(
+        "value", [None, "ab", {1: 2, 3: 4}, {1, 2}, np.ones((2, 2)), torch.ones(2, 2), (1,), [1] * 3]
+    )
+    def test_nothing_else_is(self, value: Any) -> None:
+        text = said(lambda: expect.parts(value, "components", "variances"))
+        assert text.startswith("Expected  2 things: components, variances\nGot       ")
+        assert text.splitlines()[2].startswith("Ask       Does the `return` hand back components, variances")
+
+    def test_what_came_is_counted(self) -> None:
+        text = said(lambda: expect.parts((np.ones(2), np.ones(3), 1), "a", "b", ask="Which two?"))
+        assert text.splitlines()[1:] == ["Got       3: ((2,), (3,), 1)", "Ask       Which two?"]
 
 
 class TestHolds:
@@ -455,3 +561,10 @@ class TestReach:
         text = said(lambda: expect.reaches(lambda x: x.repeat(1, 50_000, 1), torch.ones(1, 2, 3), allowed))
         assert "an output of shape (1, 2, 3)" in text
         assert "shape (1, 100000, 3)" in text
+
+
+def test_an_object_may_be_given_the_name_that_messages_show():
+    student = Student(Local({"f": object, "g": lambda *_: 1}))
+    thing = expect.named(student.f(), "tensor 3")
+    assert sketch([thing]) == "[tensor 3]"
+    assert expect.named(2.0, "a number") == 2.0

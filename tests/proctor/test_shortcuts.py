@@ -267,6 +267,29 @@ def test_a_shortcut_is_found_in_every_form(form: str) -> None:
     assert "already is what this exercise asks you to write" in find(CAUGHT[form])
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def attend(q, k):\n    return q @ k",
+        "def attend(q, k):\n    q @= k\n    return q",
+        "def attend(q, k):\n    return sum(q[i] @ k for i in range(2))",
+        "product = lambda q, k: q @ k\nattend = product",
+        "import operator\ndef attend(q, k):\n    return operator.matmul(q, k)",
+    ],
+)
+def test_the_operator_of_matrix_products_can_be_forbidden(source: str) -> None:
+    says = find_shortcut([source, "print(2 @ 3)"], "attend", ["operator.matmul"], "Use einsum.")
+    assert (
+        says == "`@` already is what this exercise asks you to write, so it may not be used here. Use einsum."
+    )
+    assert find_shortcut([source], "attend", ["numpy.matmul"]) == ""
+
+
+def test_the_operator_in_another_cell_or_as_a_decorator_is_left_alone() -> None:
+    source = "import functools\n@functools.cache\ndef attend(q, k):\n    return q * k"
+    assert find_shortcut([source, "other = attend(1, 2) @ 3"], "attend", ["operator.matmul"]) == ""
+
+
 MORE = submissions("caught.txt")
 
 

@@ -101,6 +101,21 @@ def test_no_garbage_scores_in_a_sound_unit(what: str, prove: Prove) -> None:
     assert prove("garbage", "double", what) == ""
 
 
+class TestGarbage:
+    def test_is_that_of_the_libraries_a_unit_imports(
+        self, course: Course, prove: Prove, sandbox: Sandbox
+    ) -> None:
+        def garbage() -> set[str]:
+            return set(Bench(course, course.unit(UNIT), sandbox, 1).garbage())
+
+        both = garbage()
+        assert "a scalar tensor" in both
+        answer(course, "double", "import numpy as np\ndef double(x):\n    return np.add(x, x)")
+        assert garbage() >= {"an array of objects", "a ragged list", "a scalar tensor"}
+        assert garbage() == set(GARBAGE)
+        assert both == {what for what, value in GARBAGE.items() if "np." not in value}
+
+
 class TestDefects:
     def test_a_check_that_cannot_fail_gives_points_to_garbage(self, course: Course, prove: Prove) -> None:
         checks(
