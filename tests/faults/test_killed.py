@@ -20,6 +20,8 @@ from faults.room import CLASS, Left, grade, left
 from minicourse import UNIT
 from proctor import classwork, pool
 
+pytestmark = pytest.mark.isolation
+
 
 def kill(worker: Any) -> None:
     os.kill(worker.process.pid, signal.SIGKILL)
