@@ -37,6 +37,7 @@ from proctor.staff import Worker, end, next_core, serve, start
 from proctor.walls import Level
 
 AHEAD = 2  # jobs that a process holds: one at work, one at hand
+WARM = 4  # sandboxes that a process keeps, each of some 350 MB
 STILLBORN = 3  # processes that may end in a row before they are ready
 
 
@@ -76,16 +77,23 @@ def _grade_job(job: Job) -> Graded:
     from proctor.checks import secret_seed
 
     kept = _material(job)
-    sandbox = _warm.get((job.unit, job.level))
-    if sandbox is None:
-        sandbox = _warm[job.unit, job.level] = sandbox_for(kept.material, job.level)
-        atexit.register(sandbox.close)
+    sandbox = _sandbox(job, kept.material)
     seed = secret_seed(course_key(job.root), job.student)
     graded = grade_notebook(
         kept.material, job.path, sandbox, seed=seed, content=job.content, release=kept.release
     )
     _material(job)
     return graded
+
+
+def _sandbox(job: Job, material: Material) -> Sandbox:
+    """The warm sandbox of a unit; of many units, the ones that were used last."""
+    key = job.unit, job.level
+    sandbox = _warm.pop(key, None) or sandbox_for(material, job.level)
+    _warm[key] = sandbox
+    while len(_warm) > WARM:
+        _warm.pop(next(iter(_warm))).close()
+    return sandbox
 
 
 def _material(job: Job) -> _Kept:

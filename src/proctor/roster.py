@@ -13,6 +13,7 @@ from rich.text import Text
 
 from proctor.report import MARKS, one_line, parts, points
 from proctor.results import CheckResult, Outcome, Verdict
+from proctor.shortcuts import ALREADY
 
 
 def _over_lines(name: str, width: int = 10) -> str:
@@ -37,9 +38,6 @@ def _loss(check: CheckResult, width: int) -> str:
     )
 
 
-_SHORTCUT = "already is what this exercise asks you to write"  # see shortcuts.py
-
-
 def for_a_person(student: str, verdict: Verdict) -> Iterator[tuple[str, str]]:
     """What a person should look at, as (what, sentence): broken checks, mended notebooks, suspected shortcuts."""
     if verdict.needs_person:
@@ -49,7 +47,7 @@ def for_a_person(student: str, verdict: Verdict) -> Iterator[tuple[str, str]]:
     for note in verdict.notes:
         yield "damaged notebook", note
     for exercise in verdict.exercises:
-        told = [c.message for c in exercise.checks if c.outcome is Outcome.FAILED and _SHORTCUT in c.message]
+        told = [c.message for c in exercise.checks if c.outcome is Outcome.FAILED and ALREADY in c.message]
         if told:
             yield "suspected shortcut", f"{exercise.name}: {told[0]}"
 

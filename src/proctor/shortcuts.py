@@ -56,10 +56,13 @@ def find_suspicion(cells: Iterable[str], answer: str, forbidden: Iterable[str]) 
     )
 
 
+ALREADY = "already is what this exercise asks you to write"  # how a shortcut is known in a verdict
+
+
 def told(used: str, allowed: str = "") -> str:
     """What the learner is told of a shortcut."""
     used = "@" if used == "operator.matmul" else used
-    says = f"`{used}` already is what this exercise asks you to write, so it may not be used here."
+    says = f"`{used}` {ALREADY}, so it may not be used here."
     return f"{says} {allowed}" if allowed else says
 
 

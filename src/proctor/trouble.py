@@ -109,3 +109,8 @@ def clean(text: str) -> str:
 
 def _cut(text: str, room: int = MAX_NAME) -> str:
     return clean(text[:room])
+
+
+def undefined(name: str) -> StudentGone:
+    """What is raised where the notebook has no such name."""
+    return StudentGone(f"There is no `{name}` yet: run the cell that defines it, under exactly this name.")

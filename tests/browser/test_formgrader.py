@@ -18,6 +18,7 @@ from minicourse import ANSWERS, UNIT, make_class
 
 pytestmark = [
     pytest.mark.browser,
+    pytest.mark.isolation,
     pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SAWarning"),  # raised by nbgrader's own queries
 ]
 

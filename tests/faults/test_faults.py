@@ -23,6 +23,8 @@ from proctor import classwork
 from proctor.course import CourseError
 from proctor.nbgrader import gradebook, placing, record
 
+pytestmark = pytest.mark.isolation
+
 
 def in_a_child(work: Callable[[], Any]) -> int:
     """Do something in a fork of this process; how that ended (a signal's number, negated, or an exit status)."""

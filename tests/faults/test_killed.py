@@ -20,6 +20,8 @@ from faults.room import CLASS, Left, grade, left
 from minicourse import UNIT
 from proctor import classwork, pool
 
+pytestmark = pytest.mark.isolation
+
 
 def kill(worker: Any) -> None:
     os.kill(worker.process.pid, signal.SIGKILL)
@@ -33,8 +35,8 @@ class TestWorkers:
         start, save, killed = pool.start, classwork.ClassRun._save, []
         pools: list[pool.Pool] = []
 
-        def starting(main: Any) -> Any:
-            worker = start(main)
+        def starting(main: Any, core: int | None) -> Any:
+            worker = start(main, core)
             if not killed:
                 killed.append("before it is ready")
                 kill(worker)
@@ -64,8 +66,8 @@ class TestWorkers:
     ) -> None:
         start = pool.start
 
-        def starting(main: Any) -> Any:
-            worker = start(main)
+        def starting(main: Any, core: int | None) -> Any:
+            worker = start(main, core)
             kill(worker)
             return worker
 

@@ -124,6 +124,7 @@ NOTEBOOKS: dict[str, tuple[bytes | None, str]] = {
 
 class TestNotebooks:
     @pytest.mark.parametrize("what", NOTEBOOKS)
+    @pytest.mark.isolation
     def test_a_notebook_that_cannot_be_read_is_one_sentence_and_stays(
         self, what: str, course: Course
     ) -> None:
@@ -190,6 +191,7 @@ class TestNames:
             (["check", "course.toml"], "course.toml is not JSON"),
         ],
     )
+    @pytest.mark.isolation
     def test_an_unknown_name_is_one_sentence_that_lists_what_there_is(
         self, command: list[str], says: str, course: Course
     ) -> None:
@@ -247,6 +249,7 @@ BROKEN: dict[str, tuple[str, str, str]] = {
 
 class TestCourse:
     @pytest.mark.parametrize("what", BROKEN)
+    @pytest.mark.isolation
     def test_a_mistake_in_the_course_s_files_is_told_with_file_and_line(
         self, what: str, course: Course
     ) -> None:
@@ -294,6 +297,7 @@ class TestCourse:
         assert {name for name in left if name not in before} <= {"gradebook.db"}
         assert {name: left[name] for name in before} == before
 
+    @pytest.mark.isolation
     def test_checks_that_changed_since_the_release_are_grader_errors(self, course: Course) -> None:
         path = work_on(course, ANSWERS)
         checks = course.graders(UNIT) / "test_mini.py"
@@ -362,6 +366,7 @@ class TestClass:
 
 
 class TestGrade:
+    @pytest.mark.isolation
     def test_json_is_exactly_the_documented_model(self, course: Course) -> None:
         path = work_on(course, {"double": ANSWERS["double"], "norm": "def norm(x):\n    return x.sum()"})
         done = proctor("grade", UNIT, "--notebook", path, "--json")
@@ -409,6 +414,7 @@ class TestGrade:
             ],
         }
 
+    @pytest.mark.isolation
     def test_gradescope_and_the_terminal_tell_the_same_score(self, course: Course) -> None:
         path = work_on(course, {"double": ANSWERS["double"]})
         told = json.loads(proctor("grade", UNIT, "--notebook", path, "--gradescope").stdout)

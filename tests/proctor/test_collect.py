@@ -317,6 +317,7 @@ class TestCopy:
             )
 
 
+@pytest.mark.isolation
 class TestCopiedByHand:
     @pytest.mark.parametrize("do", [link, folder_link, inner_link, fifo, device], ids=lambda do: do.__name__)
     def test_nothing_outside_reaches_what_is_graded_or_shown(

@@ -17,6 +17,8 @@ from minicourse import ANSWERS, UNIT, make_class
 from proctor.nbgrader import classroom
 from proctor.nbgrader.formgrader import plain
 
+pytestmark = pytest.mark.isolation
+
 SLOW = {**ANSWERS, "norm": "import time\ntime.sleep(3)\n" + ANSWERS["norm"]}
 HALF = {**ANSWERS, "norm": "def norm(x):\n    return double(x).sum()"}
 

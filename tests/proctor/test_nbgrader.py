@@ -91,6 +91,7 @@ def by_proctor(root: Path, **how: Any) -> list[tuple[str, str]]:
 
 
 @pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SAWarning")  # raised by nbgrader's own queries
+@pytest.mark.isolation
 class TestAutograding:
     def test_command_button_and_proctor_leave_the_same_rows_and_folders(
         self, collected: Path, tmp_path: Path
@@ -209,6 +210,7 @@ def by_hand(root: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SAWarning")
+@pytest.mark.isolation
 class TestGradebook:
     """The quick way into the gradebook leaves what nbgrader's own leaves, to the last byte."""
 
@@ -382,6 +384,7 @@ class TestStockNbgrader:
         assert Validator().validate(str(solved(ANSWERS))) == {}
 
 
+@pytest.mark.isolation
 def test_the_rubric_of_an_autograded_cell_is_ours(collected: Path) -> None:
     course = read_course(collected)
     verdict = classwork.grade_class(course, course.unit(UNIT), 1, Console(quiet=True), feedback=False)["bela"]

@@ -101,7 +101,7 @@ def warm(order: Order) -> dict[str, Any]:
     course = read_course(root)
     unit = course.unit(*order["names"])
     release = course.release(unit)
-    steps._pool.grade(pool.Job(root=root, unit=unit.name, student="", path=release))
+    steps.graders.grade(pool.Job(root=root, unit=unit.name, student="", path=release))
     notebook = nbformat.read(release, as_version=4)
     CheckCellMetadata().preprocess(notebook, {})
     nbformat.validate(nbformat.from_dict({**notebook, "nbformat_minor": 4}), relax_add_props=True)

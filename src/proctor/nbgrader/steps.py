@@ -33,8 +33,8 @@ __all__ = [
 ]
 
 _read: dict[tuple[str, str], bytes] = {}  # what a notebook was rebuilt from, until it is graded
-_pool = pool.Pool()
-atexit.register(_pool.close)
+graders = pool.Pool()  # of a page that is clicked: warm from the first click on
+atexit.register(graders.close)
 
 
 class ClearSolutions(stock.ClearSolutions):
@@ -121,7 +121,7 @@ class Grade(Always):
             content=_read.pop((about["student"], unit.name), None),
             level=required(self.trust_submissions),
         )
-        graded = _pool.grade(job)
+        graded = graders.grade(job)
         write_verdict(notebook, graded)
         resources["proctor"] = graded.verdict
         return notebook, resources
