@@ -201,8 +201,8 @@ class Bench:
         from mix import forget
 
         from proctor import classwork
-        from proctor.checks import secret_seed
         from proctor.course import read_course
+        from proctor.draws import secret_seed
         from proctor.grade import course_key, course_material, grade_notebook, released_notebook, sandbox_for
         from proctor.nbgrader.record import Record
 

@@ -203,7 +203,8 @@ def grade_cells(
 ) -> Graded:
     """Run cells in the sandbox and the checks here; the verdict fails closed, never to full marks."""
     # Torch and pytest are imported here, so that asking what a unit consists of stays quick.
-    from proctor.checks import DRAWS, Door, practice_seed, run_checks
+    from proctor.checks import DRAWS, Door, run_checks
+    from proctor.draws import practice_seed
     from proctor.remote import Backend
     from proctor.session import Session
 

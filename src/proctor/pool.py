@@ -74,7 +74,7 @@ _kept: dict[tuple[Path, str], _Kept] = {}
 
 def _grade_job(job: Job) -> Graded:
     """Grade one job in a worker process, which keeps its sandbox warm."""
-    from proctor.checks import secret_seed
+    from proctor.draws import secret_seed
 
     kept = _material(job)
     sandbox = _sandbox(job, kept.material)

@@ -24,8 +24,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minicourse import ANSWERS, CHECKS, UNIT, make_course
-from proctor.checks import Door, Rng, points_of, practice_seed, run_checks, secret_seed
+from proctor.checks import Door, points_of, run_checks
 from proctor.course import CourseError
+from proctor.draws import Rng, practice_seed, secret_seed
 from proctor.failures import MAX_LINES, shortened
 from proctor.nbgrader.classroom import release_all
 from proctor.remote import Local

@@ -18,8 +18,8 @@ import pytest
 from minicourse import ANSWERS, EXERCISES, UNIT, make_course
 from proctor import pool as pools
 from proctor import staff
-from proctor.checks import secret_seed
 from proctor.course import Course, CourseError, read_course
+from proctor.draws import secret_seed
 from proctor.grade import (
     Graded,
     Material,

@@ -7,7 +7,8 @@ from attacks.model import WRONG, Attack, Notebook, Site, cell_of
 
 def _practice(notebook: Notebook, site: Site) -> None:
     """Answers for the inputs that everybody sees in the notebook."""
-    from proctor.checks import DRAWS, Rng, practice_seed
+    from proctor.checks import DRAWS
+    from proctor.draws import Rng, practice_seed
 
     known = {}
     for draw in range(DRAWS):
