@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from scratch.rewards import UNFINISHED, _tried
+from scratch.rewards import UNFINISHED, tried
 
 NAMES = ("add", "mul", "matmul", "gradient_check", "unbroadcast", "topological_order", "backward")
 STEPS, RATE, HIDDEN = 1000, 0.05, 16
@@ -31,7 +31,7 @@ def fit_a_curve(namespace: Mapping[str, Any]) -> Any:
         return error, _mine(namespace["Tensor"], start, x, y)
 
     with np.errstate(all="ignore"):  # an engine that is wrong may run away
-        found = _tried(NAMES, namespace, fit)
+        found = tried(NAMES, namespace, fit)
     if found is None:
         return None
     error, (parameters, curve, losses) = found

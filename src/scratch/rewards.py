@@ -12,7 +12,7 @@ import torch
 UNFINISHED = "This picture waits until the checks above pass."
 
 
-def _tried(names: Sequence[str], namespace: Mapping[str, Any], use: Callable[[], Any]) -> Any:
+def tried(names: Sequence[str], namespace: Mapping[str, Any], use: Callable[[], Any]) -> Any:
     """The result of ``use``, or None after saying for which of the exercises in ``names`` it waits: the first."""
     for name in names:
         if not callable(namespace.get(name)):
@@ -64,7 +64,7 @@ def which_word(namespace: Mapping[str, Any]) -> Any:
         weights.append(_weights_of_it(namespace, "tired", namespace["causal_mask"](len(WORDS) + 1)))
         return torch.stack(weights)
 
-    weights = _tried(names, namespace, look)
+    weights = tried(names, namespace, look)
     if weights is None:
         return None
     expected = (3, len(WORDS) + 1)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from scratch.rewards import UNFINISHED, _tried
+from scratch.rewards import UNFINISHED, tried
 
 NAMES = ("AdamW", "warmup_cosine", "clip_grad_norm", "batches", "train")
 EPOCHS, SIZE, PEAK = 30, 32, 3e-3
@@ -54,7 +54,7 @@ def learn_digits(namespace: Mapping[str, Any]) -> tuple[nn.Module, list[float], 
 
 def read_digits(namespace: Mapping[str, Any]) -> Any:
     """Train on 1,437 digits with the learner's five parts, and show how the network reads the 360 held-out ones."""
-    result = _tried(NAMES, namespace, lambda: learn_digits(namespace))
+    result = tried(NAMES, namespace, lambda: learn_digits(namespace))
     if result is None:
         return None
     model, losses, seen = result
