@@ -256,7 +256,9 @@ class TestLesson:
         self, lab: Server, page: Page, complaints: list[str], shot: Callable[..., None]
     ) -> None:
         page.goto(lab.at("/"))
-        expect(page.locator(".jp-Notebook .jp-MarkdownOutput h1").first).to_have_text(re.compile("Attention"))
+        expect(page.locator(".jp-Notebook .jp-MarkdownOutput h1").first).to_have_text(
+            re.compile(COURSE.units[0].title)
+        )
         expect(page.locator(".jp-Notebook-ExecutionIndicator")).to_have_attribute("data-status", "idle")
         figures = page.locator(".jp-Notebook .jp-OutputArea-output img")
         expect(figures.first).to_be_attached()
