@@ -43,6 +43,13 @@ def test_everybody_gets_a_verdict(held) -> None:
     assert len(said) == 9
 
 
+def test_the_folder_is_a_course_of_its_own_that_every_command_can_read(held) -> None:
+    course = read_course(held[0] / "course")
+    assert [unit.name for unit in course.units] == [UNIT]
+    assert course.unit(UNIT) == read_course(ROOT).unit(UNIT)
+    assert all(course.exercises(unit) and course.solution(unit).is_file() for unit in course.units)
+
+
 @pytest.mark.parametrize("name", ["ada", "dara"])
 def test_right_answers_in_any_style_score_full(held, name: str) -> None:
     verdict = held[1][name]

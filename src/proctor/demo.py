@@ -8,9 +8,11 @@ graded and given feedback, all in a temporary folder.
 from __future__ import annotations
 
 import ast
+import re
 import shutil
 import tempfile
 import time
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,9 +60,9 @@ class Class:
         self.unit, self.folder, self.graders = unit, folder, course.graders(unit)
         self.exercises = course.exercises(unit)
         self.root = folder / "course"
-        for name in ("course.toml", "nbgrader_config.py"):
-            self.root.mkdir(parents=True, exist_ok=True)
-            shutil.copy(course.root / name, self.root)
+        self.root.mkdir(parents=True, exist_ok=True)
+        shutil.copy(course.root / "nbgrader_config.py", self.root)
+        (self.root / "course.toml").write_text(_manifest_of(course, unit), encoding="utf-8")
         shutil.copytree(course.solution(unit).parent, self.root / "solutions" / unit.name)
         shutil.copytree(self.graders, self.root / "graders" / unit.name)
         solution = nbformat.read(course.solution(unit), as_version=4)
@@ -76,6 +78,13 @@ class Class:
             name = cell.metadata.get("nbgrader", {}).get("grade_id")
             if name in answers and cell.metadata.nbgrader.solution:
                 cell.source = answers[name]
+
+
+def _manifest_of(course: Course, unit: Unit) -> str:
+    """The course's manifest with this one unit, whose files are all that is copied."""
+    text = (course.root / "course.toml").read_text(encoding="utf-8")
+    head, *units = re.split(r"^(?=\[\[units\]\])", text, flags=re.MULTILINE)
+    return head + next(table for table in units if tomllib.loads(table)["units"][0]["name"] == unit.name)
 
 
 def without_marks(source: str) -> str:
