@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 import pytest
@@ -119,7 +119,7 @@ def plain_checks(folder: Path) -> Iterator[Check] | None:
     if found is None:
         return None
     try:
-        modules = {name: _module(name, path) for name, path in found.modules.items()}
+        modules = {name: _module(name, path, code) for name, (path, code) in found.modules.items()}
     except Exception:
         return None  # pytest tells what is wrong with it
     return (found.bound(place, modules) for place in found.places)
@@ -137,7 +137,7 @@ class _Place:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    modules: dict[str, Path]
+    modules: dict[str, tuple[Path, CodeType]]
     places: tuple[_Place, ...]
 
     def bound(self, place: _Place, modules: dict[str, ModuleType]) -> Check:
@@ -153,11 +153,13 @@ def _read(folder: Path, stamp: tuple[tuple[str, int, int], ...]) -> _Found | Non
     collector = collect(folder)
     if collector.problems or not collector.items or not all(map(_is_plain, collector.items)):
         return None
-    modules: dict[str, Path] = {}
+    modules: dict[str, tuple[Path, CodeType]] = {}
     places = []
     for item in collector.items:
         module, owner = item.module, item.cls  # type: ignore[attr-defined]
-        modules[module.__name__] = item.path
+        if module.__name__ not in modules:
+            code = compile(item.path.read_bytes(), str(item.path), "exec", dont_inherit=True)
+            modules[module.__name__] = item.path, code
         function = item.originalname  # type: ignore[attr-defined]
         places.append(_Place(module.__name__, owner and owner.__name__, function, Check.of(item)))
     return _Found(modules, tuple(places))
@@ -176,12 +178,12 @@ def _is_plain(item: pytest.Item | Any) -> bool:
     )
 
 
-def _module(name: str, path: Path) -> ModuleType:
+def _module(name: str, path: Path, code: CodeType) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
+    if spec is None:
         raise ImportError(f"{path.name} is not a Python file")
     module = sys.modules[name] = importlib.util.module_from_spec(spec)  # `undisturbed` takes it away
-    spec.loader.exec_module(module)
+    exec(code, vars(module))  # noqa: S102 - what an import of the file does
     return module
 
 
