@@ -60,7 +60,7 @@ def sinusoidal_encoding(length: int, d_model: int, base: float = 10000.0) -> Flo
 
     Source: Vaswani et al., 2017, section 3.5.
     """
-    position = torch.arange(length, dtype=torch.float64)[:, None]  # (T, 1)
+    position = torch.arange(length)[:, None]  # (T, 1)
     even = torch.arange(0, d_model, 2, dtype=torch.float64)  # 0, 2, 4, …: what the paper calls 2i
     angle = position / base ** (even / d_model)  # (T, ⌈D/2⌉)
     encoding = torch.stack([angle.sin(), angle.cos()], dim=-1)  # (T, ⌈D/2⌉, 2)
@@ -94,8 +94,9 @@ class LearnedPositions(nn.Module):
         """
         end = offset + x.shape[-2]
         if offset < 0 or end > len(self.weight):
-            last = len(self.weight) - 1
-            raise ValueError(f"positions 0 to {last} have a vector, and {offset} to {end - 1} are asked for")
+            raise ValueError(
+                f"{len(self.weight)} positions have a vector, not those from {offset} to {end - 1}"
+            )
         return x + self.weight[offset:end]
 
 
@@ -124,7 +125,7 @@ def apply_rope(x: Float[Tensor, "*B T K"], offset: int = 0, base: float = 10000.
     *_, length, width = x.shape
     if width % 2:
         raise ValueError(f"a width of {width} cannot be paired up into planes")
-    position = torch.arange(offset, offset + length, dtype=torch.float64, device=x.device)[:, None]  # (T, 1)
+    position = torch.arange(offset, offset + length, device=x.device)[:, None]  # (T, 1)
     even = torch.arange(0, width, 2, dtype=torch.float64, device=x.device)  # 2i
     angle = position / base ** (even / width)  # (T, K/2)
     cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)

@@ -147,7 +147,7 @@ class TestLearnedPositions:
 
     @pytest.mark.parametrize(("length", "offset"), [(8, 0), (3, 5), (1, 7), (2, -1)])
     def test_refuses_positions_without_a_vector(self, layer, length, offset):
-        with pytest.raises(ValueError, match="0 to 6 have a vector"):
+        with pytest.raises(ValueError, match="7 positions have a vector"):
             layer(torch.zeros(1, length, 3), offset)
 
 
