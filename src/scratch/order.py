@@ -130,7 +130,7 @@ def train_reader(
                 lambda epoch: examples(),
                 AdamW(model.parameters(), lr=1e-2, weight_decay=0.0),
                 epochs=1,
-                schedule=lambda step: warmup_cosine(step, peak=1e-2, warmup=20, total=steps),
+                schedule=lambda step: warmup_cosine(step, peak=1e-2, warmup=min(20, steps // 2), total=steps),
             )
         finally:
             torch.set_num_threads(threads)

@@ -32,13 +32,20 @@ STYLES = {  # of a code, wherever it is drawn as a line: colour, dashes, marker
 }
 
 
-def tables(panels: Mapping[str, np.ndarray], alt: str, *, features: str = "feature") -> Picture:
+def tables(panels: Mapping[str, np.ndarray]) -> Picture:
     """Draw tables of positions (T, D) side by side: a row for each position, values around zero."""
+    said = []
+    for title, table in panels.items():
+        flips = (np.diff(np.sign(np.asarray(table) + 1e-9), axis=0) != 0).sum(axis=0)
+        said.append(
+            f"{title}: the sign changes {flips[0]} times in the first column, {flips[-1]} times in the last"
+        )
+    alt = f"Maps, a row for each position, a column for each feature. {'; '.join(said)}."
     picture, axes = canvas(9.2, 3.6, columns=len(panels), alt=alt)
     for ax, (title, table) in zip(axes, panels.items(), strict=True):
         table = np.asarray(table, dtype=float)
         image = ax.imshow(table, cmap=SIGNED, vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
-        name_axes(ax, features, "position t" if ax is axes[0] else "", title)
+        name_axes(ax, "feature", "position t" if ax is axes[0] else "", title)
         ax.spines[:].set_visible(False)
     scale = picture.colorbar(image, ax=axes, shrink=0.9, pad=0.02)
     scale.set_label("entry", fontsize=FONT - 1)
@@ -94,7 +101,7 @@ def turning(
         ax.set_title(title, fontsize=FONT + 1, color=INK)
         ax.text(
             0,
-            -1.5,
+            -1.75,
             f"{between:.0f}° apart, q · k = {product:.2f}".replace("-", "−"),
             ha="center",
             fontsize=FONT,
@@ -180,34 +187,49 @@ def bias_row(bias, slopes: Sequence[float]) -> Picture:
     return picture
 
 
-def extrapolation(losses: Mapping[str, np.ndarray], trained: int, floor: float, guess: float) -> Picture:
+def extrapolation(losses: Mapping[str, np.ndarray], trained: int, floor: np.ndarray, guess: float) -> Picture:
     """Draw the loss at every position, far beyond the length of training; shorter curves end where they must."""
     said = []
     picture, (ax,) = canvas(8.2, 4.0)
     for name, curve in losses.items():
         curve = np.asarray(curve)
         colour, line, marker = STYLES[name]
-        smooth = np.array([curve[max(1, t - 7) : t + 1].mean() for t in range(1, len(curve))])
+        smooth = _smooth(curve[1:])
         ax.plot(range(1, len(curve)), smooth, color=colour, ls=line, lw=1.6, marker=marker, ms=4, markevery=(16, 32),
                 label=name)  # fmt: skip
         late = f"{curve[-64:].mean():.2f} at the end" if len(curve) > trained else "no vectors beyond"
         said.append(f"{name} {curve[1:trained].mean():.2f} within, {late}")
         if len(curve) <= trained:
-            ax.plot(len(curve) - 1, smooth[-1], color=colour, marker="|", ms=16, mew=2)
+            ax.annotate("learned: ends", (len(curve) - 1, smooth[-1]), (len(curve) + 14, 0.72), fontsize=FONT - 1,
+                        color=colour, va="center", arrowprops={"arrowstyle": "-", "color": colour})  # fmt: skip
     ax.axvspan(0, trained, color="#EEEEEE", zorder=0)
     top = ax.get_ylim()[1]
     ax.text(trained + 2, top * 0.985, "← seen in training", fontsize=FONT - 1, color=INK, va="top")
-    for height, text in ((floor, "nobody can do better"), (guess, "guessing")):
-        ax.axhline(height, color="#999999", lw=0.9, ls=(0, (1, 2)), zorder=0)
-        last = max(map(len, losses.values()))
-        ax.text(last, height - 0.02, text, fontsize=FONT - 2, color="#555555", ha="right", va="top")
+    last = max(map(len, losses.values()))
+    ax.plot(
+        range(1, last),
+        _smooth(np.asarray(floor)[: last - 1]),
+        color="#777777",
+        lw=1.0,
+        ls=(0, (1, 2)),
+        zorder=1,
+    )
+    ax.axhline(guess, color="#777777", lw=1.0, ls=(0, (1, 2)), zorder=1)
+    for height, text in ((0.8, "knowing the chances of the language"), (guess - 0.02, "guessing")):
+        ax.text(last, height, text, fontsize=FONT - 2, color="#555555", ha="right", va="top")
+    ax.set_ylim(bottom=0.6)
     ax.legend(fontsize=FONT - 1, frameon=False, ncols=1, loc="center left", bbox_to_anchor=(1.0, 0.5))
     name_axes(ax, "position in the text", "loss (mean of 8 positions)")
     picture.alt = (
         f"Line chart: loss against position, for models trained on {trained} positions. {'; '.join(said)}. "
-        f"The best possible is {floor:.2f}, guessing {guess:.2f}."
+        f"Who knows the chances of the language has {np.mean(floor):.2f}, guessing {guess:.2f}."
     )
     return picture
+
+
+def _smooth(curve: np.ndarray) -> np.ndarray:
+    """The mean of each entry and the seven before it."""
+    return np.array([curve[max(0, t - 7) : t + 1].mean() for t in range(len(curve))])
 
 
 def where_positions_enter() -> Picture:
