@@ -93,7 +93,7 @@ class TestPermutationTest:
                 abs(out) < 1e-9,
                 expected="0, up to rounding, for a function that does not see order",
                 got=f"{out:.4g}" + (f": {near}" if near else ""),
-                ask="The rows of f(Px) stand in the order P. In which order do you compare them, and with what?",
+                ask="The rows of f(Px) stand in the order P. Are those of f(x) brought into it, by the same P?",
             )
 
     @pytest.mark.points(2)
@@ -105,7 +105,7 @@ class TestPermutationTest:
         for sign in (1, -1):
 
             def function(x, sign=sign):
-                return sign * (x @ w + place).square()
+                return sign * 0.01 * (x @ w + place).square()
 
             out, orders = self.asked(student, function, x, int(rng.integers(0, 1000)))
             differences = torch.stack([function(x[P]) - function(x)[P] for P in orders])
@@ -127,11 +127,14 @@ class TestPermutationTest:
                 .abs()
                 .max()
                 .item(),
+                "relative differences": lambda P=P: (function(x[P]) / function(x)[P] - 1).abs().max().item(),
                 "zero": 0.0,
             }
             ask = "All entries of f(Px) − P f(x) count, whatever their sign. Which one number is asked for?"
             mistakes = {
-                name: value for name, value in mistakes.items() if abs(value - expected) > 1e-3 * expected
+                name: value
+                for name, value in mistakes.items()
+                if callable(value) or abs(value - expected) > 1e-3 * expected
             }
             expect.close(out, expected, what="the answer", ask=ask, mistakes=mistakes)
 
@@ -262,6 +265,7 @@ class TestSinusoidalEncoding:
         t, i, one = torch.arange(T, dtype=DOUBLE)[:, None], torch.arange(half, dtype=DOUBLE), 10000.0
         angle = t / one ** (2 * i / D)
         own = t / one ** (torch.arange(D, dtype=DOUBLE) / D)
+        doubled = t / one ** (2 * torch.arange(D, dtype=DOUBLE) / D)
         sines = (torch.arange(D) % 2 == 0)[None]
         mistakes = {
             "sines in the left half and cosines in the right one. They take turns: column 1 is cos(t)": (
@@ -276,6 +280,9 @@ class TestSinusoidalEncoding:
             "exponents half as large: i/D, where 2i/D is asked for": waves_of(t / one ** (i / D), D),
             "a wave of its own for each feature. A pair shares one: the exponent of column 2i + 1 is 2i/D": (
                 torch.where(sines, own.sin(), own.cos())
+            ),
+            "a wave of its own for each feature, and exponents twice as large: a pair shares 2i/D": (
+                torch.where(sines, doubled.sin(), doubled.cos())
             ),
             "exponents with an index from 1: 2(i + 1)/D. The first pair turns by 1 a position": waves_of(
                 t / one ** (2 * (i + 1) / D), D

@@ -9,6 +9,7 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from proctor import expect
 
@@ -119,6 +120,7 @@ class TestApplyRope:
             + torch.stack([sin, cos], -1).flatten(1),
             "x times its cosines alone: the sines are missing": torch.cat([one * cos, two * cos], -1),
             "the rows of the batch counted, not the positions": turned(x.transpose(0, 1)).transpose(0, 1),
+            "rows that were brought to length 1: a turn leaves their length": F.normalize(expected, dim=-1),
             "the first half turned, and the second as it was": torch.cat([first, two], -1),
         }
         ask = "Take row 1 and plane 0: (x[0], x[K/2]) is turned by 1 radian. What does your code make of these two?"
@@ -154,16 +156,16 @@ class TestApplyRope:
         expect.array(out, shape=(B, T, K))
         ask = "(a cos θ − b sin θ)² + (b cos θ + a sin θ)² is a² + b². Which of the four terms is different in yours?"
         expect.close(out.norm(dim=-1), x.norm(dim=-1), what="‖x‖ of each row", ask=ask)
-        q, k = rng.tensor(1, K, dtype=DOUBLE), rng.tensor(1, K, dtype=DOUBLE)
+        q, k = rng.tensor(1, 1, K), rng.tensor(1, 1, K)
         t, s, far = (int(n) for n in rng.permutation(np.arange(1, 30))[:3])
         products = []
         for shift in (0, far):
             one, two = student.apply_rope(q, offset=t + shift), student.apply_rope(k, offset=s + shift)
             for out in (one, two):
-                expect.array(out, shape=(1, K), dtype=DOUBLE)
-            products.append((one * two).sum().item())
+                expect.array(out, shape=(1, 1, K))
+            products.append((one.double() * two.double()).sum().item())
         expect.holds(
-            abs(products[0] - products[1]) < 1e-4,
+            abs(products[0] - products[1]) < 1e-3,
             expected=f"the same dot product at {t} and {s} as at {t + far} and {s + far}: {products[0]:.6g}",
             got=f"{products[1]:.6g}",
             ask="Does a plane turn by the same angle from each position to the next?",
@@ -285,6 +287,15 @@ class TestRotaryAttention:
                 turned(q), turned(k, speed=-speeds(k.shape[-1])), plain[2]
             ),
             "queries and keys turned twice": attend(turned(turned(q)), turned(turned(k)), plain[2]),
+            "attention to the past only, as under a causal mask, where no mask was given": attend(
+                turned(q), turned(k), plain[2], torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool).tril()
+            ),
+            "keys that follow the queries: key 0 stands at position 0 too": attend(
+                turned(q), turned(k, q.shape[-2]), plain[2]
+            ),
+            "keys that begin at S − T: key 0 stands at position 0": attend(
+                turned(q), turned(k, k.shape[-2] - q.shape[-2]), plain[2]
+            ),
             "averages of the keys": attend(turned(q), turned(k), turned(k)),
             "attention without the division by √K": attend(
                 turned(q) * q.shape[-1] ** 0.5, turned(k), plain[2]
@@ -397,7 +408,7 @@ def prices(heads, length, slope=None, distance=None):
         out[h, t, s] = -m * (distance(t, s) if distance else t - s)
         if s > t:
             out[h, t, s] = -INF
-    return torch.from_numpy(out)
+    return torch.from_numpy(out + 0.0)  # no entry is −0
 
 
 @pytest.mark.exercise("alibi_bias")
@@ -456,6 +467,9 @@ class TestAlibiBias:
             "the square of the distance": prices(H, T, distance=lambda t, s: (t - s) ** 2),
             "positions divided by T": prices(H, T, distance=lambda t, s: (t - s) / T),
             "a causal mask and nothing else: the past costs nothing": (0 * past).masked_fill(future, -INF),
+            "+inf in the future, which attracts all attention": past.masked_fill(future, INF),
+            "+inf in the future, and rewards in the past": (-past).masked_fill(future, INF),
+            "exponentials of the bias: the softmax is taken later": expected.exp(),
             "NaN in the past: 0 · inf is no number. `masked_fill` or `torch.where` put -inf where it belongs": (
                 torch.full_like(expected, math.nan).masked_fill(future, -INF)
             ),
