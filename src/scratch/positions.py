@@ -36,7 +36,7 @@ def permutation_test(
     Raises:
         ValueError: there are fewer than two rows, which have no order.
 
-    Source: Lee et al., "Set Transformer", 2019, section 2, property 1.
+    Source: Lee et al., "Set Transformer", 2019, section 3.1, property 1.
     """
     if len(x) < 2:
         raise ValueError(f"order needs at least two rows, and there are {len(x)}")
