@@ -12,6 +12,7 @@ from scratch.plots import (
     INK,
     KEY,
     MASKED,
+    OTHER,
     QUERY,
     VALUE,
     WRONG,
@@ -23,7 +24,7 @@ from scratch.plots import (
 )
 
 STYLES = {"attention": (QUERY, "o", "-"), "bottleneck": (WRONG, "s", "--")}
-OTHERS = [(VALUE, "^", "-."), ("#777777", "D", ":")]
+OTHERS = [(VALUE, "^", "-."), ("#777777", "D", ":"), (OTHER, "v", "--")]
 
 
 def quality(

@@ -56,7 +56,7 @@ def test_it_reverses_translates_and_draws(capsys: Printed) -> None:
 def test_it_says_that_a_text_is_no_date_before_it_learns(
     monkeypatch: pytest.MonkeyPatch, capsys: Printed
 ) -> None:
-    monkeypatch.setattr(seq2seq_rewards, "_reverse", lambda namespace: [])
+    monkeypatch.setattr(seq2seq_rewards, "_reverse", lambda namespace: ["all"])
     monkeypatch.setattr(seq2seq_rewards, "learn", lambda *_, **__: pytest.fail("it learned"))
     assert reverse_and_translate(notebook(), "amanhã") is None
     assert capsys.readouterr().out.startswith("“amanhã” cannot be read: the token 'amanhã'")
