@@ -98,6 +98,15 @@ class TestShiftRight:
             "the target moved down the batch: each row was shown another row": torch.cat(
                 [torch.full_like(target[:1], begin), target[:-1]]
             ),
+            "`begin` in every place of the first row: it belongs into the first column": torch.cat(
+                [torch.full_like(target[:1], begin), target.roll(1, 1)[1:]]
+            ),
+            "`begin` and then one token throughout: each column was copied from one that had been written over": (
+                torch.cat([first, target[:, :1].expand(B, T - 1)], 1)
+            ),
+            "`begin` throughout: each column was copied from one that had been written over": first.expand(
+                B, T
+            ),
             "the target back to front": torch.cat([first, target.flip(1)[:, :-1]], 1),
             "the target back to front, without `begin`": target.flip(1),
         }
@@ -216,7 +225,10 @@ class TestEncode:
         B, S = source.shape
         wide = 2 * pair.H
         dtype = pair.twin.v.dtype
-        if isinstance(out[0], torch.Tensor) and out[0].ndim == 3 and out[0].shape[1] < S:
+        if isinstance(out[0], (tuple, list)) and len(out[0]) == 4:
+            ask = "What turns a packed sequence back into a tensor with a row for each source?"
+            expect.fail(expected=f"states of shape {(B, S, wide)}", got="a packed sequence", ask=ask)
+        if isinstance(out[0], torch.Tensor) and out[0].ndim == 3 and len(out[0]) == B and out[0].shape[1] < S:
             got = f"{out[0].shape[1]} columns, as many as the longest source has tokens"
             ask = "The batch was padded to S columns. What does pad_packed_sequence's `total_length` do?"
             expect.fail(expected=f"states of shape {(B, S, wide)}", got=got, ask=ask)
@@ -257,6 +269,9 @@ class TestEncode:
             "backward states twice": torch.cat([back, back], -1),
             "states of a GRU that took the batch for the sequence": lambda: torch.cat(
                 [pair.twin.encoder(x.transpose(0, 1).contiguous())[0].transpose(0, 1)], -1
+            ),
+            "states without the last token: every length is one too small": F.pad(
+                pair.twin.encoder(x[:, :-1])[0], (0, 0, 0, 1)
             ),
             "states that read the target's embeddings": lambda: pair.twin.encoder(
                 pair.twin.target_embedding(source % pair.V)
@@ -480,7 +495,7 @@ class TestAdditiveAttention:
                 "weights that do not depend on the query: it is added to the key inside the tanh": (
                     torch.tanh(k) @ c
                 ).softmax(-1),
-                "NaN throughout: was every token masked? True in the mask stands for a token": torch.full_like(
+                "NaN: was every token masked (True stands for a token), or 0 multiplied by infinity?": torch.full_like(
                     scores, math.nan
                 ),
                 "the tanh of the whole score: it belongs inside, before v": torch.tanh((q + k) @ c).softmax(
@@ -673,6 +688,9 @@ class TestDecodeStep:
                 self.look_up(pair, twin.query(new), memory)[1]
             ),
             "weights that do not depend on the state": self.look_up(pair, 0 * twin.query(state), memory)[1],
+            "weights by keys made anew from the values: memory holds the keys": self.look_up(
+                pair, twin.query(state), (twin.key(memory[1]), *memory[1:])
+            )[1],
             "weights over the padding alone: the mask was inverted": self.look_up(
                 pair, twin.query(state), (*memory[:2], ~memory[2] | memory[2].all(-1, keepdim=True))
             )[1],
@@ -867,6 +885,7 @@ class TestGreedyDecode:
             "the tokens of the last step only": rows[:, -1:],
             "the tokens of the first step in every column": rows[:, :1].expand(B, T),
             "the tokens back to front": rows.flip(1),
+            "the best of the state: `step` returns the scores first": torch.zeros_like(rows),
         }
         ask = "Which function says where the highest score is, and along which dimension of (B, V)?"
         expect.equal(out, rows, what="what was written", ask=ask, mistakes=mistakes)
@@ -888,6 +907,8 @@ class TestGreedyDecode:
             mistakes = {} if not t else {
                 "`begin` again: later steps are shown what was written last": begin,
             }  # fmt: skip
+            if isinstance(token, torch.Tensor) and torch.equal(token, script.start + t):
+                expect.fail(expected=what, got="the state: `step` takes the token first", ask=ask)
             if isinstance(token, torch.Tensor) and token.ndim == 2:
                 got = (
                     f"shape {tuple(token.shape)}: step takes the last tokens alone, the state holds the past"
@@ -939,8 +960,9 @@ class TestGreedyDecode:
             ask=ask,
         )
         wide = out.shape[1]
-        ask = "One column for each call of step."
-        expect.holds(wide == last, expected=f"{last} columns", got=f"{wide} columns", ask=ask)
+        ask = "One column for each call of step: what holds the columns, and when is it cut to size?"
+        got = f"{wide} columns" + (", as many as `limit` allows" if wide == limit else "")
+        expect.holds(wide == last, expected=f"{last} columns", got=got, ask=ask)
 
     @pytest.mark.points(2)
     @pytest.mark.needs("test_stops")

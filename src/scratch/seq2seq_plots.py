@@ -69,7 +69,7 @@ def by_position(panels: Mapping[str, Mapping[str, Sequence[float]]], slip: int |
     )
     alt = f"Line charts, share of tokens right against the position in the target. {told}"
     alt += f" A wrong token is shown behind position {slip}." if slip else ""
-    picture, axes = canvas(4.6 * len(panels), 3.2, columns=len(panels), alt=alt)
+    picture, axes = canvas(4.6 * len(panels), 3.4, columns=len(panels), alt=alt)
     for ax, (title, lines) in zip(axes, panels.items(), strict=True):
         count = len(next(iter(lines.values())))
         if slip:
@@ -79,8 +79,9 @@ def by_position(panels: Mapping[str, Mapping[str, Sequence[float]]], slip: int |
         ax.set(ylim=(-0.03, 1.18))
         ax.set_yticks([0, 0.25, 0.5, 0.75, 1])
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        ax.legend(fontsize=FONT - 1, frameon=False, loc="lower left")
         name_axes(ax, "position in the target", "share of tokens right", title)
+    handles, labels = axes[0].get_legend_handles_labels()
+    picture.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=FONT - 1, frameon=False)
     return picture
 
 
