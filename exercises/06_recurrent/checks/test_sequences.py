@@ -259,9 +259,10 @@ class TestRunMasked:
             expected, end = batch.reference(reverse=True)
             leaked = batch.reference(reverse=True, shift=99)
             turned = batch.reference(flipped=True)
+            forwards, _ = batch.reference()
             mistakes = {
-                "what comes of reading forwards: `reverse` was ignored": batch.reference()[0],
-                "outputs of reading forwards, turned round: it is the loop that runs backwards": batch.reference()[0].flip(1),
+                "what comes of reading forwards: `reverse` was ignored": forwards,
+                "outputs of reading forwards, turned round: it is the loop that runs backwards": forwards.flip(1),
                 "outputs in the order of reading: step t stands at place t, also when read backwards": expected.flip(1),
                 "outputs of a run that began in the padding and carried its state into the sequence": torch.where(
                     (expected != 0).any(-1, keepdim=True), leaked[0], 0.0
@@ -354,7 +355,9 @@ class Lesson:
         self.model = named(getattr(student.nn, kind)(D, H, batch_first=True, dtype=DOUBLE), "model")
         self.model.load_state_dict(weights)
         self.weights = list(weights)
-        self.loss_of = named(student.nn.MSELoss(), "loss_of")
+        self.loss_of = named(
+            student.nn.PoissonNLLLoss(), "loss_of"
+        )  # outputs and targets have each a part of their own
         self.lr, self.chunk, self.steps = lr, chunk, T
         self.optimizer = named(student.SGD(self.model.parameters(), lr=lr), "optimizer")
         self.inputs = rng.tensor(B, T, D, dtype=DOUBLE)
@@ -425,7 +428,7 @@ class Lesson:
                 wrong, state
             )  # fmt: skip
             outputs, state = model(x, given)
-            loss = nn.functional.mse_loss(outputs, y)
+            loss = nn.functional.poisson_nll_loss(*((y, outputs) if wrong == "swapped" else (outputs, y)))
             kept.append(loss)
             if wrong == "step before backward":
                 optimizer.step()
@@ -506,6 +509,7 @@ class TestTruncatedBptt:
             "weights that start each chunk from the first state": "from start",
             "weights that start each chunk from zero": "from zero",
             "weights that took a step for every step of time": "step by step",
+            "weights of a loss whose arguments were exchanged: it is called as loss_of(outputs, targets)": "swapped",
             "weights that are one step behind: the step comes before backward": "step before backward",
             "weights whose steps were shorter: the loss was divided by the number of chunks": "divided",
         }
