@@ -13,8 +13,8 @@ from matplotlib.patches import Rectangle
 from scratch.plots import FONT, INK, KEY_INK, OTHER, QUERY, VALUE, WEIGHTS, WRONG, Picture, canvas, name_axes
 
 STYLES = {"RNN": (WRONG, "s", "--"), "LSTM": (QUERY, "o", "-"), "GRU": (VALUE, "^", "-.")}
-SPARE = [(OTHER, "D", ":"), (INK, "v", "-")]
-FLOOR = 1e-12  # below it a gradient is drawn as if it were this small
+SPARE = [(OTHER, "D", ":"), (INK, "v", "-"), (WRONG, "s", "--")]
+FLOOR = 1e-12  # where the logarithmic axis of gradients ends
 
 
 def _style(name: str, place: int) -> dict:
@@ -34,7 +34,7 @@ def _legend(picture: Picture, ax: Axes, columns: int) -> None:
 def lags(panels: Mapping[str, Mapping[str, Sequence[float]]]) -> Picture:
     """Draw how much of a small change is left: one panel for each title, one line for each cell.
 
-    The values belong to lags 0, 1, 2, …; the axis is logarithmic and ends at ``FLOOR``.
+    The values belong to lags 0, 1, 2, …; the axis is logarithmic, and lines leave it at ``FLOOR``.
     """
     said = " ".join(
         f"{title}: {', '.join(f'{name} {line[-1]:.0e}' for name, line in lines.items())}."
@@ -44,13 +44,13 @@ def lags(panels: Mapping[str, Mapping[str, Sequence[float]]]) -> Picture:
     picture, axes = canvas(3.1 * len(panels) if len(panels) > 1 else 5.6, 3.5, columns=len(panels), alt=alt)
     for ax, (title, lines) in zip(axes, panels.items(), strict=True):
         for place, (name, line) in enumerate(lines.items()):
-            shown = np.maximum(line, FLOOR)
+            shown = np.where(np.asarray(line) < FLOOR, np.nan, line)
             ax.plot(range(len(line)), shown, markevery=max(1, len(line) // 6), **_style(name, place))
         ax.axhline(1, color="#BBBBBB", lw=0.8, zorder=0)
         ax.set_yscale("log")
-        ax.set_ylim(bottom=FLOOR / 2)
+        ax.set_ylim(bottom=FLOOR / 2 if min(map(min, lines.values())) < 1e-3 else 0.1)
         ax.minorticks_off()
-        name_axes(ax, "lag T − t", "‖∂h_T/∂h_t‖" if ax is axes[0] else "", title)
+        name_axes(ax, "lag T − t", r"$\|\,\partial h_T / \partial h_t\,\|$" if ax is axes[0] else "", title)
     _legend(picture, axes[0], len(next(iter(panels.values()))))
     return picture
 
@@ -68,7 +68,8 @@ def accuracies(
     picture, axes = canvas(wide, 3.3, columns=len(panels), alt=alt)
     for ax, (title, lines) in zip(axes, panels.items(), strict=True):
         for place, (name, line) in enumerate(lines.items()):
-            ax.plot(lengths, line, **_style(name, place))
+            nested = {"lw": 5.2 - 2 * place, "ms": 10 - 3 * place}  # lines that coincide all show
+            ax.plot(lengths, line, **_style(name, place) | nested)
         ax.axhline(chance, color="#999999", lw=1, zorder=0)
         ax.text(lengths[0], chance - 0.015, "chance", fontsize=FONT - 2, color="#666666", va="top")
         ax.set_xscale("log", base=2)
