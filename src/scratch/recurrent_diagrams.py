@@ -59,7 +59,7 @@ def rnn() -> Picture:
         "The simple recurrent cell. The old state h comes in from the left and the input x from below; one linear map "
         "of both and a tanh make the new state, which leaves to the right."
     )
-    picture, (drawing,) = sheet(4.4, 2.0, alt=alt)
+    picture, (drawing,) = sheet(4.6, 1.75, alt=alt)
     _body(drawing, 0.6, 0.45, 4.4, 2.0)
     _gate(drawing, 2.5, 1.25, "W x + W h + b", "tanh", width=2.9)
     _bend(drawing, (0.0, 1.25), (1.02, 1.25))
@@ -82,7 +82,7 @@ def lstm() -> Picture:
         "product of the input gate i and the candidate g. The new hidden state h is tanh of c, multiplied by the "
         "output gate o. Each of f, i, g and o is a linear map of x and the old h, with a sigmoid or, for g, a tanh."
     )
-    picture, (drawing,) = sheet(6.6, 4.3, alt=alt)
+    picture, (drawing,) = sheet(6.6, 3.75, alt=alt)
     top, bus, row, middle = 4.0, 0.6, 1.5, 2.75
     _body(drawing, 0.45, 0.25, 7.35, 4.45)
     f, i, g, o = (_gate(drawing, x, row, name, act) for x, name, act in (
@@ -133,7 +133,7 @@ def gru() -> Picture:
         "candidate n times 1 minus z. The candidate is the tanh of a linear map of x plus the reset gate r "
         "times a linear map of the old h. The gates r and z are linear maps of x and h with a sigmoid."
     )
-    picture, (drawing,) = sheet(6.6, 4.3, alt=alt)
+    picture, (drawing,) = sheet(6.6, 3.75, alt=alt)
     top, lane, row, high, low = 4.0, 2.95, 1.5, 0.75, 0.25
     _body(drawing, 0.45, 0.0, 7.35, 4.45)
     r, hn, xn, z = 1.5, 2.9, 4.3, 5.7
@@ -202,7 +202,7 @@ def unrolled(steps: int = 5, backward: bool = False) -> Picture:
     alt = f"A recurrent network unrolled over {steps} steps: at each, one cell takes x from below, h from the left."
     if backward:
         alt += " Dashed arrows lead from the loss at the last step back through every cell to the first."
-    picture, (drawing,) = sheet(8.4, 2.6, alt=alt)
+    picture, (drawing,) = sheet(8.4, 2.45, alt=alt)
     for t in range(1, steps + 1):
         x = 1.7 * t
         _node(drawing, x, 1.3, "cell", SKY)
@@ -227,7 +227,7 @@ def chunks(length: int = 3, count: int = 3) -> Picture:
         f"A sequence of {length * count} steps in {count} chunks. Solid arrows carry the state through all steps; "
         "dashed arrows carry gradients back, and stop where their chunk begins."
     )
-    picture, (drawing,) = sheet(9.2, 2.0, alt=alt)
+    picture, (drawing,) = sheet(9.2, 1.75, alt=alt)
     for k in range(count):
         left = k * (length * 1.3 + 0.7)
         drawing.frame(left - 0.62, 0.85, left + 1.3 * (length - 1) + 0.62, 2.15)
@@ -255,7 +255,7 @@ def bidirectional(words: Sequence[str]) -> Picture:
         f"The words {', '.join(words)}. A forward network runs over them from left to right, a backward network from "
         "right to left; at each word, the two states together are the output."
     )
-    picture, (drawing,) = sheet(8.4, 3.0, alt=alt)
+    picture, (drawing,) = sheet(8.4, 3.25, alt=alt)
     for t, word in enumerate(words):
         x = 1.7 * t
         drawing.write(x, 0.1, word, size=FONT)

@@ -46,6 +46,7 @@ def lags(panels: Mapping[str, Mapping[str, Sequence[float]]]) -> Picture:
         for place, (name, line) in enumerate(lines.items()):
             shown = np.where(np.asarray(line) < FLOOR, np.nan, line)
             ax.plot(range(len(line)), shown, markevery=max(1, len(line) // 6), **_style(name, place))
+        ax.set_xlim(-4, 1.04 * max(map(len, lines.values())))
         ax.axhline(1, color="#BBBBBB", lw=0.8, zorder=0)
         ax.set_yscale("log")
         ax.set_ylim(bottom=FLOOR / 2 if min(map(min, lines.values())) < 1e-3 else 0.1)
@@ -68,7 +69,7 @@ def accuracies(
     picture, axes = canvas(wide, 3.3, columns=len(panels), alt=alt)
     for ax, (title, lines) in zip(axes, panels.items(), strict=True):
         for place, (name, line) in enumerate(lines.items()):
-            nested = {"lw": 5.2 - 2 * place, "ms": 10 - 3 * place}  # lines that coincide all show
+            nested = {"lw": 3.4 - place, "ms": 9 - 2.5 * place}  # lines that coincide all show
             ax.plot(lengths, line, **_style(name, place) | nested)
         ax.axhline(chance, color="#999999", lw=1, zorder=0)
         ax.text(lengths[0], chance - 0.015, "chance", fontsize=FONT - 2, color="#666666", va="top")
