@@ -60,19 +60,23 @@ def bigram_surprise(names: Sequence[str], held_out: Sequence[str]) -> float:
 def write_names(namespace: Mapping[str, Any], epochs: int = EPOCHS) -> Any:
     """Train the learner's three cells on 504 names, compare them on 89 others, and let the best one write."""
 
-    def learn() -> dict[str, tuple[CharacterModel, list[float]]]:
+    def learn() -> tuple[dict[str, list[float]], list]:
         threads = torch.get_num_threads()
         with torch.random.fork_rng(devices=[]):  # the notebook's own random numbers go on as before
             torch.set_num_threads(1)  # matrices this small only wait for one another on several
             try:
-                return {cell: learn_names(namespace, cell, epochs) for cell in GATES}
+                found = {cell: learn_names(namespace, cell, epochs) for cell in GATES}
+                best, _ = min(found.values(), key=lambda pair: pair[1][-1])
+                written = best.write(24, temperature=0.6, seed=6)
             finally:
                 torch.set_num_threads(threads)
+        return {cell.removesuffix("_cell").upper(): seen for cell, (_, seen) in found.items()}, written
 
     found = tried(NAMES, namespace, learn)
     if found is None:
         return None
-    if not all(seen[-1] < seen[0] < 6 for _, seen in found.values()):
+    lines, invented = found
+    if not all(seen[-1] < seen[0] < 6 for seen in lines.values()):
         return print(UNFINISHED)
 
     from IPython.display import display
@@ -83,9 +87,7 @@ def write_names(namespace: Mapping[str, Any], epochs: int = EPOCHS) -> Any:
     names, held_out = load_names()
     print(f"−log p of a character of {len(held_out)} names that no model has seen:")
     print(f"  counts of pairs {bigram_surprise(names, held_out):.2f}")
-    for cell, (_, seen) in found.items():
-        print(f"  {cell.removesuffix('_cell').upper():15} {min(seen):.2f}")
-    lines = {cell.removesuffix("_cell").upper(): seen for cell, (_, seen) in found.items()}
+    for kind, seen in lines.items():
+        print(f"  {kind:15} {min(seen):.2f}")
     display(learning(lines, "epoch", "−log p of a held-out character"))
-    best, _ = min(found.values(), key=lambda pair: pair[1][-1])
-    return written(best.write(24, temperature=0.6, seed=6), names, held_out)
+    return written(invented, names, held_out)
