@@ -46,17 +46,28 @@ class Batch:
         self.state = (h, c) if kind == "LSTM" else h
 
     def reference(
-        self, *, reverse=False, shift=0, runs_on=(), from_start=False, before=False, order=None, flipped=False
+        self,
+        *,
+        reverse=False,
+        shift=0,
+        runs_on=(),
+        from_start=False,
+        before=False,
+        order=None,
+        flipped=False,
+        zeroed=False,
     ):
         """Outputs (B, T, H) and state in float64, sequence by sequence; or with a mistake on the way.
 
         ``shift`` reads so many steps more of each sequence than are real; the parts of the state in ``runs_on`` do not
         stop at its end; ``from_start`` takes every step from the first state; ``before`` puts out the state before
-        each step; ``order`` exchanges the lengths; ``flipped`` turns each row round as a whole, with its padding.
+        each step; ``order`` exchanges the lengths; ``flipped`` turns each row round as a whole, with its padding;
+        ``zeroed`` sets the inputs in the padding to zero.
         """
         B, T, _ = self.x.shape
         x = self.x.detach().double()
         x = x.flip(1) if flipped else x
+        x = x * (torch.arange(T) < self.lengths[:, None])[..., None] if zeroed else x
         lengths = (self.lengths if order is None else self.lengths[order]).tolist()
         outputs, ends = torch.zeros(B, T, self.H, dtype=DOUBLE), []
         with torch.no_grad():
@@ -88,7 +99,11 @@ class Batch:
             got = f"shape {tuple(outputs.shape)}: the steps of the longest sequence alone"
             ask = "How many steps has x, and what do the outputs hold where no sequence is that long?"
             expect.fail(expected=f"outputs of shape {(B, T, self.H)}", got=got, ask=ask)
-        expect.array(outputs, shape=(B, T, self.H), dtype=self.x.dtype, what="the outputs", ask=ask)
+        if outputs.ndim == 3 and 0 < outputs.shape[1] < T:
+            ask = "Does something end the loop early, such as `break` or `return`?"
+        expect.array(outputs, shape=(B, T, self.H), what="the outputs", ask=ask)
+        ask = "Does one of your lines fix the dtype of what it makes?"
+        expect.array(outputs, dtype=self.x.dtype, what="the outputs", ask=ask)
         return outputs, self.parts(state)
 
     def parts(self, state):
@@ -142,6 +157,9 @@ class TestRunMasked:
         padding = torch.arange(batch.x.shape[1]) >= batch.lengths[:, None]
         mistakes = {
             "the outputs of a run that never looks at the lengths": batch.reference(shift=99)[0],
+            "the outputs of a run over inputs that are zero in the padding: they too change the state": (
+                batch.reference(shift=99, zeroed=True)[0]
+            ),
             "the frozen state in the padding: there the outputs are zero": torch.where(
                 padding[..., None], end[:, None], expected
             ),
@@ -166,6 +184,9 @@ class TestRunMasked:
         free, ran_on = batch.reference(shift=99)
         mistakes = {
             "a state that ran on over the padding: where a sequence has ended, the old state stays": ran_on,
+            "a state that ran on over padding set to zero: inputs of zero change the state too": batch.reference(
+                shift=99, zeroed=True
+            )[1],
             "zero where a sequence has ended: was its state cleared, or the last column of the outputs taken?": (
                 expected[:, -1]
             ),
@@ -263,6 +284,11 @@ class TestRunMasked:
             mistakes = {
                 "what comes of reading forwards: `reverse` was ignored": forwards,
                 "outputs of reading forwards, turned round: it is the loop that runs backwards": forwards.flip(1),
+                "the first state in the padding, where it waits: there the outputs are zero": torch.where(
+                    (torch.arange(batch.x.shape[1]) >= batch.lengths[:, None])[..., None],
+                    as_parts(batch.state)[0].double()[:, None],
+                    expected,
+                ),
                 "outputs in the order of reading: step t stands at place t, also when read backwards": expected.flip(1),
                 "outputs of a run that began in the padding and carried its state into the sequence": torch.where(
                     (expected != 0).any(-1, keepdim=True), leaked[0], 0.0
@@ -435,7 +461,9 @@ class Lesson:
             if wrong != "one sum":
                 (loss / len(pieces) if wrong == "divided" else loss).backward()
                 state = like(state, [part.detach() for part in as_parts(state)])
-            if max_norm is not None:
+            if wrong == "by value":
+                nn.utils.clip_grad_value_(model.parameters(), max_norm)
+            elif max_norm is not None:
                 nn.utils.clip_grad_norm_(model.parameters(), max_norm)
             if wrong not in ("one step", "one sum", "step before backward"):
                 optimizer.step()
@@ -606,6 +634,9 @@ class TestTruncatedBptt:
         mistakes = {
             "weights trained without clipping. Is the gradient clipped after backward and before step?": unclipped,
             "weights of a single step, clipped": lambda: lesson.reference("one step", limit)[0],
+            "weights whose gradients were cut off entry by entry: they are shortened together": lambda: (
+                lesson.reference("by value", limit)[0]
+            ),
         }
         ask = "Between which two lines of the loop do gradients exist that no step has used yet?"
         expect.close(

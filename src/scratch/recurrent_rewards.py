@@ -88,6 +88,6 @@ def write_names(namespace: Mapping[str, Any], epochs: int = EPOCHS) -> Any:
     print(f"−log p of a character of {len(held_out)} names that no model has seen:")
     print(f"  counts of pairs {bigram_surprise(names, held_out):.2f}")
     for kind, seen in lines.items():
-        print(f"  {kind:15} {min(seen):.2f}")
+        print(f"  {kind:15} {seen[-1]:.2f}")
     display(learning(lines, "epoch", "−log p of a held-out character"))
     return written(invented, names, held_out)

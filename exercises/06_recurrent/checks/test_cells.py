@@ -72,6 +72,15 @@ class TestRnnCell:
                 "the sum itself: no tanh was taken of it": total,
                 "a sigmoid where the tanh belongs": total.sigmoid(),
                 "a ReLU where the tanh belongs": total.relu(),
+                "a softmax where the tanh belongs": total.softmax(-1),
+                "a tanh of the old state too: h comes as it is": torch.tanh(
+                    x @ w_ih.T + b_ih + h.tanh() @ w_hh.T + b_hh
+                ),
+                "b_ih twice, and b_hh not at all": torch.tanh(total + b_ih - b_hh),
+                "b_hh twice, and b_ih not at all": torch.tanh(total + b_hh - b_ih),
+                "weights that met the wrong columns: x belongs to W_ih, h to W_hh": torch.tanh(
+                    torch.cat([h, x], 1) @ torch.cat([w_ih, w_hh], 1).T + b_ih + b_hh
+                ),
                 "a state that forgets h: only the input came in": torch.tanh(x @ w_ih.T + b_ih + b_hh),
                 "a state that ignores x: only the old state came in": torch.tanh(h @ w_hh.T + b_ih + b_hh),
                 "W_hh the wrong way round: h times W_hh, not times its transpose": torch.tanh(
@@ -166,6 +175,20 @@ class TestLstmCell:
             "a candidate g with a sigmoid: it may be negative": memory(
                 lstm(x, h, c, weights, candidate=torch.sigmoid)
             ),
+            "a candidate g with a sigmoid, and then a tanh: the sigmoid is for i, f and o": memory(
+                lstm(x, h, c, weights, candidate=lambda g: g.sigmoid().tanh())
+            ),
+            "gates i and f with a tanh: a gate is a sigmoid, between 0 and 1": f.logit().tanh() * c
+            + i.logit().tanh() * g,
+            "gates i and f without their sigmoid": f.logit() * c + i.logit() * g,
+            "a softmax for the gates: each entry has a sigmoid of its own": f.logit().softmax(-1) * c
+            + i.logit().softmax(-1) * g,
+            "1 added to the sum of the forget gate: that belongs into the bias, at the start": (
+                f.logit() + 1
+            ).sigmoid()
+            * c
+            + i * g,
+            "c in the place of h in the sums of the gates": memory(lstm(x, c, c, weights)),
             "a memory that forgets nothing: f is missing": c + i * g,
             "a memory that forgets everything: the old c is missing": i * g,
             "a memory that takes in nothing: i ⊙ g is missing": f * c,
@@ -277,6 +300,13 @@ def gru(x, h, weights, order="rzn", reset="sum", candidate=torch.tanh, biases=(T
         from_h = r * product["n"] + bias["n"]
     elif reset == "state":
         from_h = (r * h) @ dict(zip(order, w_hh.chunk(3), strict=True))["n"].T + bias["n"]
+    elif reset == "inverse":
+        from_h = (1 - r) * (product["n"] + bias["n"])
+    elif reset == "no bias":
+        from_h = r * product["n"]
+    elif reset == "everywhere":
+        other = dict(zip(order, ((r * h) @ w_hh.T + b_hh).chunk(3, dim=-1), strict=True))
+        return r, (from_x["z"] + other["z"]).sigmoid(), candidate(from_x["n"] + other["n"])
     elif reset == "none":
         from_h = product["n"] + bias["n"]
     elif reset == "all":
@@ -321,6 +351,9 @@ class TestGruCell:
                 "a reset gate that acts on the input as well: only what comes from h is reset": "all",
                 "a reset gate that acts on the input, not on what comes from h": "input",
                 "a candidate that never sees h": "nothing",
+                "a reset gate the other way round, 1 − r in the place of r": "inverse",
+                "a candidate without b_hn": "no bias",
+                "a reset gate that acts on h before every product, z's too": "everywhere",
             }
             mistakes = {
                 **{name: blend(gru(x, h, weights, reset=reset), h) for name, reset in resets.items()},
