@@ -398,6 +398,13 @@ def reaches(function, x, allowed, name):
         raise expect.Unmet(str(error).replace(" x[", f" {name}[")) from None
 
 
+def normed(x, times):
+    """What is left of x where dropout takes away all that sub-layers find, and new norms are all that works."""
+    for _ in range(times):
+        x = F.layer_norm(x, x.shape[-1:])
+    return x
+
+
 def within_sequences(mask):
     """A mask (B, T, S) as (B, T, B, S): nothing passes from one sequence to another."""
     B, T, S = mask.shape
@@ -424,6 +431,34 @@ def learns(module, out, given, copies, ask, but=None):
         rows = slice(None) if but is None or name != "embedding.weight" else torch.arange(len(copy)) != but
         expect.array(grad, shape=tuple(copy.shape), dtype=torch.float64, what=f"the gradient of {name}")
         expect.close(grad[rows], copy.grad[rows], what=f"the gradient of {name}", ask=ask)
+
+
+def scales_by(layer, rng, width, p, when, ask):
+    """Expect a pre-norm decoder layer in training to scale what its sub-layers find by 1 / (1 − p), all three of them.
+
+    All maps are zero and three biases are not, so that each sub-layer finds one number, over and over; dropout either
+    zeroes it or scales it, and among so many entries some have kept all three.
+    """
+    found = {
+        "self_attention.output.bias": 1.0,
+        "cross_attention.output.bias": 10.0,
+        "feed_forward.output.bias": 100.0,
+    }
+    shapes = decoder_layer(width)
+    layer.load_state_dict(
+        {n: torch.full(shape, found.get(n, 0.0)) for n, shape in shapes.items()}, strict=False
+    )
+    layer.train()
+    x, memory = rng.tensor(8, 20, D), rng.tensor(8, 3, D)
+    out = layer(x, memory)
+    expect.array(out, shape=tuple(x.shape), dtype=torch.float32)
+    most = float((out - x).max())
+    expect.holds(
+        abs(most * (1 - p) / 111 - 1) < 1e-3,
+        expected=f"sub-layers that find 1, 10 and 100 to add at most 111 / (1 - {p}) = {111 / (1 - p):.2f}, {when}",
+        got=f"at most {most:.2f}",
+        ask=ask,
+    )
 
 
 # ---- the checks -----------------------------------------------------------------------------------------------------
@@ -710,6 +745,20 @@ class TestDecoderLayer:
             out = m(x, memory)
             expected = x if p else plain
             expect.close(out, expected, what=f"the output ({when})", ask=ask, mistakes=mistakes)
+        m = student.DecoderLayer(D, H, 7, dropout=0.3, norm_first=True)
+        scales_by(m, rng, 7, 0.3, "in training, with dropout=0.3", ask)
+
+    @pytest.mark.points(1)
+    @pytest.mark.needs("test_dropout")
+    def test_defaults(self, student, rng):
+        """is post-norm, with a dropout of 0.1, where nothing else is said"""
+        x, memory, weights = rng.tensor(2, 3, D), rng.tensor(2, 4, D), drawn(rng, decoder_layer(7))
+        m = loaded(student.DecoderLayer(D, H, 7), weights, self.ASK)
+        mistakes = {"a pre-norm layer": lambda: torch_decoder_layer(weights, x, memory, norm_first=True)}
+        expected, ask = torch_decoder_layer(weights, x, memory), "Which defaults does the signature give?"
+        expect.close(m(x, memory), expected, what="the output, post-norm", ask=ask, mistakes=mistakes)
+        m = student.DecoderLayer(D, H, 7, norm_first=True)
+        scales_by(m, rng, 7, 0.1, "in training, as dropout=0.1 is the default", ask)
 
     @pytest.mark.points(1)
     @pytest.mark.needs("test_agrees_with_pytorch")
@@ -831,12 +880,14 @@ class TestDecoder:
         """hands dropout to its layers, leaves its inputs alone, and sends the right gradient to every weight"""
         B, T, S = rng.distinct(3, low=2, high=4)
         x, memory = rng.tensor(B, T, D), rng.tensor(B, S, D)
-        m = student.Decoder(D, H, 5, 2, dropout=1.0, norm_first=True)
-        out = m(x, memory)
         ask = "Do you hand `dropout` on to every layer?"
-        what = "the output (in training, with dropout=1.0)"
-        mistakes = {"zeros: the sum was dropped, and not only what is added to x": torch.zeros_like(x)}
-        expect.close(out, F.layer_norm(x, (D,)), what=what, ask=ask, mistakes=mistakes)
+        for norm_first in (False, True):
+            m = student.Decoder(D, H, 5, 2, dropout=1.0, norm_first=norm_first)
+            m.train()
+            what = f"the output (in training, with dropout=1.0, {norm_first=})"
+            mistakes = {"zeros: the sum was dropped, and not only what is added to x": torch.zeros_like(x)}
+            expected = normed(x, 1 if norm_first else 6)
+            expect.close(m(x, memory), expected, what=what, ask=ask, mistakes=mistakes)
         norm_first = bool(rng.integers(2))
         m, weights = self.decoder(student, rng, norm_first, dtype=torch.float64)
         x, memory, given = x.double(), memory.double(), rng.tensor(B, T, D, dtype=torch.float64)
@@ -847,6 +898,15 @@ class TestDecoder:
         (torch_decoder(copies, x, memory, *masks, norm_first) * given).sum().backward()
         learns(m, out, given, copies, "Does every layer run, on the graph, whenever forward does?")
 
+    @pytest.mark.points(1)
+    @pytest.mark.needs("test_dropout_and_gradients")
+    def test_defaults(self, student, rng):
+        """is post-norm, with a dropout of 0.1, where nothing else is said"""
+        ask = "Which defaults does the signature give, and do they reach the layers?"
+        expect.parameters(student.Decoder(D, H, 5, 1), stack(decoder_layer(5), 1, False), ask=ask)
+        m = student.Decoder(D, H, 5, 1, norm_first=True)
+        scales_by(m.layers[0], rng, 5, 0.1, "in training, as dropout=0.1 is the default", ask)
+
 
 @pytest.mark.exercise("Transformer")
 class TestTransformer:
@@ -854,13 +914,15 @@ class TestTransformer:
 
     def model(self, student, rng, vocabulary, norm_first=False, layers=1, pad=0, dtype=torch.float32):
         """The learner's model with weights that we have drawn, and these weights."""
-        width = 5
-        shapes = {"embedding.weight": (vocabulary, D)}
-        shapes |= within("encoder", stack(encoder_layer(width), layers, norm_first))
-        shapes |= within("decoder", stack(decoder_layer(width), layers, norm_first))
-        weights = drawn(rng, shapes, dtype)
-        m = student.Transformer(vocabulary, D, H, width, layers, norm_first=norm_first, pad=pad)
+        weights = drawn(rng, self.shapes(vocabulary, layers, norm_first), dtype)
+        m = student.Transformer(vocabulary, D, H, 5, layers, norm_first=norm_first, pad=pad)
         return loaded(m.double() if dtype == torch.float64 else m, weights, self.ASK), weights
+
+    def shapes(self, vocabulary, layers, norm_first):
+        """Names and shapes of all parameters, for an inner width of 5."""
+        shapes = {"embedding.weight": (vocabulary, D)}
+        shapes |= within("encoder", stack(encoder_layer(5), layers, norm_first))
+        return shapes | within("decoder", stack(decoder_layer(5), layers, norm_first))
 
     def ids(self, rng, vocabulary, pad, *shape):
         """Ids in random order, no one twice in a sequence, and none of them the padding."""
@@ -1133,23 +1195,65 @@ class TestTransformer:
         B, T, S = rng.distinct(3, low=2, high=5)
         V = int(rng.integers(11, 15))
         source, target = self.ids(rng, V, 0, B, S), self.ids(rng, V, 0, B, T)
-        m = student.Transformer(V, D, H, 5, 1, dropout=1.0, norm_first=True)
-        m.train()
         ask = "Where does `dropout` go: to the encoder, to the decoder, and where else?"
-        what = "in training, with dropout=1.0,"
-        places = {"positions only: dropout comes after they are added": waves(S, D).expand(B, S, D).float()}
-        nothing = torch.zeros(B, S, D)
-        expect.close(m.embed(source), nothing, what=f"the embedding, {what}", ask=ask, mistakes=places)
         x, memory = rng.tensor(B, T, D), rng.tensor(B, S, D)
-        expected = F.layer_norm(x, (D,))
-        expect.close(m.encoder(x), expected, what=f"the encoder's output, {what}", ask=ask)
-        expect.close(m.decoder(x, memory), expected, what=f"the decoder's output, {what}", ask=ask)
+        for norm_first in (False, True):
+            m = student.Transformer(V, D, H, 5, 1, dropout=1.0, norm_first=norm_first)
+            m.train()
+            what = f"in training, with dropout=1.0, {norm_first=},"
+            places = {
+                "positions only: dropout comes after they are added": waves(S, D).expand(B, S, D).float()
+            }
+            nothing = torch.zeros(B, S, D)
+            expect.close(m.embed(source), nothing, what=f"the embedding, {what}", ask=ask, mistakes=places)
+            for name, out, norms in (("encoder", m.encoder(x), 2), ("decoder", m.decoder(x, memory), 3)):
+                expected = normed(x, 1 if norm_first else norms)
+                expect.close(out, expected, what=f"the {name}'s output, {what}", ask=ask)
         m = student.Transformer(V, D, H, 5, 1, dropout=0.0)
         m.train()
         training = m(source, target)
         m.eval()
         expect.array(training, shape=(B, T, V), dtype=torch.float32, what="the logits")
         expect.close(m(source, target), training, what="the logits in evaluation", ask=ask)
+
+    @pytest.mark.points(1)
+    @pytest.mark.needs("test_dropout")
+    def test_defaults(self, student, rng):
+        """is the base model of 2017, its padding 0, where nothing else is said"""
+        V, ask = int(rng.integers(11, 15)), "Which defaults does the signature give, and where do they go?"
+
+        def holds(shown, wanted, what):
+            expect.holds(shown == wanted, expected=f"{what} by default", got=str(shown), ask=ask)
+
+        table = expect.parameters(
+            student.Transformer(V, d_ff=3, layers=1).embedding, {"weight": (V, 512)}, ask=ask
+        )
+        expect.array(table["weight"], shape=(V, 512), what="the table of the default width")
+        m = student.Transformer(V, 8, layers=1)  # eight heads, each of width 1
+        hidden = expect.parameters(
+            m.encoder.layers[0].feed_forward.hidden, {"weight": (2048, 8), "bias": (2048,)}, ask=ask
+        )
+        holds(tuple(hidden["bias"].shape), (2048,), "feed-forward nets of inner width 2048")
+        m = student.Transformer(V, 8, d_ff=3)
+        for name, part in (("encoder", m.encoder), ("decoder", m.decoder)):
+            holds(len(part.layers), 6, f"6 layers in the {name}")
+        ids = self.ids(rng, V, 0, 8, 9)
+        m.eval()
+        plain = m.embed(ids)
+        m.train()
+        dropped = m.embed(ids)
+        for out in (plain, dropped):
+            expect.array(out, shape=(8, 9, 8), dtype=torch.float32, what="the embedding")
+        most = float((dropped / plain).max())
+        holds(round(1 - 1 / max(most, 1e-3), 3), 0.1, "a dropout of 0.1")
+        weights = drawn(rng, self.shapes(V, 1, False))
+        source, target = self.ids(rng, V, 0, 2, 4), self.ids(rng, V, 0, 2, 3)
+        source[0, 1] = target[1, 1] = 0
+        m = loaded(student.Transformer(V, D, H, 5, 1), weights, self.ASK)
+        out, real = m(source, target), target != 0
+        expect.array(out, shape=(2, 3, V), dtype=torch.float32, what="the logits")
+        expected = torch_transformer(weights, source, target, 0, False)
+        expect.close(out[real], expected[real], what="the logits where 0 is padding", ask=ask)
 
     @pytest.mark.points(2)
     @pytest.mark.needs("test_agrees_with_pytorch")
