@@ -327,6 +327,9 @@ class ByHand:
             "cross-attention before self-attention": wrong(order="csf"),
             "the feed-forward net between the two attentions": wrong(order="sfc"),
             "the feed-forward net run after each attention": wrong(order="sfcf"),
+            "the feed-forward net run twice": wrong(order="scff"),
+            "self-attention run twice": wrong(order="sscf"),
+            "cross-attention run twice": wrong(order="sccf"),
             "cross-attention in which x looks at itself: the memory was not handed on": wrong("own side"),
             "a self-attention that looks at the memory": wrong("self sides"),
             "self-attention with the weights of `cross_attention`, and the other way round": wrong("names"),
@@ -377,6 +380,12 @@ class ByHand:
 def stacked(weights, x, memory, mask=None, memory_mask=None, *, norm_first, order=None, wrong=""):
     """A decoder by hand; ``order`` names the layers, ``wrong`` what goes wrong between them."""
     count = 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("layers."))
+
+    def end(rows):
+        return F.layer_norm(rows, (D,), weights["norm.weight"], weights["norm.bias"])
+
+    x = end(x) if wrong == "norm first" else x
+    memory = end(memory) if wrong == "norm memory" else memory
     start = x
     for i in range(count) if order is None else order:
         layer = ByHand(out_of(f"layers.{i}", weights), norm_first)
@@ -384,9 +393,9 @@ def stacked(weights, x, memory, mask=None, memory_mask=None, *, norm_first, orde
             mask = memory_mask = None
         y = layer.layer(start if wrong == "no chain" else x, memory, mask, memory_mask)
         memory = y if wrong == "memory moves" and y.shape == memory.shape else memory
-        x = x + y if wrong == "residual" else y
+        x = x + y if wrong == "residual" else end(y) if wrong == "norm each" else y
     if norm_first and wrong != "no norm":
-        x = F.layer_norm(x, (D,), weights["norm.weight"], weights["norm.bias"])
+        x = end(x)
     return F.layer_norm(x, (D,)) if not norm_first and wrong == "norm" else x
 
 
@@ -558,6 +567,9 @@ class TestCombineMasks:
                     expected
                 ).masked_fill(expected == -INF, -INF),
                 "a large negative number in place of -inf": lambda n=added, m=agreed: torch.where(m, n, -1e9),
+                "the lowest finite number in place of -inf": lambda n=added, m=agreed: torch.where(
+                    m, n, torch.finfo(torch.float32).min
+                ),
                 "-1e9 added in place of -inf": lambda n=added, m=agreed: torch.where(m, n, n - 1e9),
             }
             out = student.combine_masks(*masks)
@@ -823,6 +835,14 @@ class TestDecoder:
                         stacked(w, y, x, norm_first=n)
                     ),
                 }
+                if norm_first:
+                    mistakes |= {
+                        "a stack that norms what comes in: its norm is the last thing": wrong("norm first"),
+                        "a memory that passed the decoder's norm: it is handed on as it is": wrong(
+                            "norm memory"
+                        ),
+                        "the last norm after each layer": wrong("norm each"),
+                    }
                 kind = "pre-norm" if norm_first else "post-norm"
                 ask = "What goes into the second layer, and what does it look at?"
                 out = m(x.clone(), memory.clone())
@@ -910,7 +930,7 @@ class TestDecoder:
 
 @pytest.mark.exercise("Transformer")
 class TestTransformer:
-    ASK = "What does __init__ make? One nn.Embedding, the Encoder, your Decoder; the logits need no layer of their own."
+    ASK = "One nn.Embedding, the Encoder, your Decoder, each with all its arguments: what else is there to train?"
 
     def model(self, student, rng, vocabulary, norm_first=False, layers=1, pad=0, dtype=torch.float32):
         """The learner's model with weights that we have drawn, and these weights."""
@@ -963,7 +983,16 @@ class TestTransformer:
         }
         ask = "Scale first, then add: what is multiplied by √D, and where do positions begin?"
         expected = embedded(weights["embedding.weight"], ids)
-        expect.close(m.embed(ids), expected, what="the embedding", ask=ask, mistakes=mistakes)
+        one, other = m.embed(ids), m.embed(ids)
+        for out in (one, other):
+            expect.array(out, shape=(B, T, D), dtype=torch.float32, what="the embedding")
+        expect.holds(
+            torch.equal(one, other) or one.isnan().any(),
+            expected="the same embedding at every call in evaluation",
+            got="another one each time",
+            ask="Which dropout is at work in evaluation as well? `nn.Dropout` knows when to rest.",
+        )
+        expect.close(one, expected, what="the embedding", ask=ask, mistakes=mistakes)
 
     @pytest.mark.points(1)
     @pytest.mark.needs("test_parameters")
@@ -1026,6 +1055,7 @@ class TestTransformer:
             "logits multiplied by √D: the scale belongs to the inputs alone": expected * D**0.5,
             "logits divided by √D": expected / D**0.5,
             "probabilities: the softmax is the loss's affair": expected.softmax(-1),
+            "sigmoids of the logits: the softmax is the loss's affair": expected.sigmoid(),
             "log-probabilities: the softmax is the loss's affair": expected.log_softmax(-1),
             "the decoder's rows, before they meet the table": lambda: stacked(
                 decoder, y, encode(x), causal, norm_first=norm_first
@@ -1051,6 +1081,16 @@ class TestTransformer:
             ),
             "source and target in each other's place": lambda: decode(x, encode(y), triangle(S)),
             "a decoder that got the source as its target": lambda: decode(x, encode(x), triangle(S)),
+            "an encoder that reads rows of the table as they are: what is `embed` for?": lambda: decode(
+                y, encode(table[source]), causal
+            ),
+            "a decoder that reads rows of the table as they are: what is `embed` for?": lambda: decode(
+                table[target], encode(x), causal
+            ),
+            "a decoder whose memory is the embedded target": lambda: decode(y, y, causal),
+            "rows that were normed once more before they met the table": lambda: (
+                F.layer_norm(stacked(decoder, y, encode(x), causal, norm_first=norm_first), (D,)) @ table.T
+            ),
             "an encoder that got the target: the source was not read": lambda: decode(y, encode(y), causal),
             "each decoder layer looking at the encoder layer of its height: all look at its top": side_by_side,
             "positions added in the decoder again": lambda: decode(
@@ -1104,6 +1144,11 @@ class TestTransformer:
                     weights, s, t, 0, norm_first
                 ),
             }
+            zero = (source != 0)[:, None]
+            mistakes["the id 0 taken for padding of the source: it is `pad`"] = seen(zero, d, zero)
+            mistakes["the id 0 taken for padding of the target: it is `pad`"] = seen(
+                e, (target != 0)[:, None] & triangle(T), e
+            )
             if length == T:
                 mistakes["the target's padding as mask of the source"] = seen(e, d, (target != pad)[:, None])
             real = target != pad
@@ -1127,14 +1172,22 @@ class TestTransformer:
     @pytest.mark.points(1)
     @pytest.mark.needs("test_agrees_with_pytorch")
     def test_step_by_step(self, student, rng):
-        """says the same of a target that is written token by token as of the whole"""
+        """decodes with the memory it is given, and says the same of a target token by token as of the whole"""
         B, T, S = rng.distinct(3, low=2, high=4)
         V = int(rng.integers(11, 15))
-        m, _ = self.model(student, rng, V, bool(rng.integers(2)))
+        norm_first = bool(rng.integers(2))
+        m, weights = self.model(student, rng, V, norm_first)
         source, target = self.ids(rng, V, 0, B, S), self.ids(rng, V, 0, B, T)
         whole, memory = m(source, target), m.encode(source)
         expect.array(whole, shape=(B, T, V), dtype=torch.float32, what="the logits")
         expect.array(memory, shape=(B, S, D), dtype=torch.float32, what="the memory")
+        other, decoder = rng.tensor(B, S, D), out_of("decoder", weights)
+        y, table = embedded(weights["embedding.weight"], target), weights["embedding.weight"]
+        out = m.decode(target, other, source)
+        expected = torch_decoder(decoder, y, other, triangle(T), None, norm_first) @ table.T
+        mistakes = {"those for the memory that `encode` makes of the source: `decode` is given one": whole}
+        ask = "What does `decode` need the source for, when it has the memory?"
+        expect.close(out, expected, what="the logits for another memory", ask=ask, mistakes=mistakes)
         for t in range(T):
             out = m.decode(target[:, : t + 1], memory, source)
             expect.array(out, shape=(B, t + 1, V), dtype=torch.float32, what="the logits")
@@ -1344,6 +1397,7 @@ class TestParameterBudget:
                 * (2 * width * inner + inner),
                 "feed-forward nets with a bias of width D each: the first map's is F wide": layers
                 * (2 * width * inner + 2 * width),
+                "both stacks together": 2 * layers * (2 * width * inner + width + inner),
                 "one layer's feed-forward net": 2 * width * inner + width + inner,
                 "one map for each feed-forward net: there are two": layers * (width * inner + inner),
             }
