@@ -115,7 +115,7 @@ def read_and_write(namespace: Mapping[str, Any]) -> Any:
         f"loss {losses[0]:.2f} before, {losses[-1]:.2f} after {STEPS} steps; {right} of {len(texts)} words are right"
     )
     for word, text in zip(WORDS.split(), texts, strict=True):
-        print(f"  {word:10} → {text}")
+        print(f"  {word:10} → {text:10}" + ("" if text == word[::-1] else f" (backwards it is {word[::-1]})"))
     word = WORDS.split()[1]
     ids = source[1:2, : len(word)]
     target = torch.tensor([[START, *ids[0].flip(0).tolist()]])
