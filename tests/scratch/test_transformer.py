@@ -168,17 +168,16 @@ class TestCombineMasks:
     def test_attention_under_all_of_them_is_attention_under_their_combination(self, shapes, data, seed):
         torch.manual_seed(seed)
         masks = [drawn_mask(data.draw(KINDS), *shape) for shape in shapes]
-        expected = torch.randn(2, 4, 5, dtype=torch.float64)
-        scores = expected
+        scores, together = (
+            torch.randn(2, 4, 5, dtype=torch.float64),
+            torch.zeros(2, 4, 5, dtype=torch.float64),
+        )
         for mask in masks:
             if mask is not None:
-                expected = (
-                    expected.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else expected + mask
-                )
-        combined = combine_masks(*masks)
-        torch.testing.assert_close(
-            attention_weights(scores, combined), attention_weights(expected), rtol=1e-9, atol=1e-12
-        )
+                boolean = mask.dtype == torch.bool
+                together = together.masked_fill(~mask, -math.inf) if boolean else together + mask
+        out = attention_weights(scores, combine_masks(*masks))
+        torch.testing.assert_close(out, attention_weights(scores, together), rtol=1e-9, atol=1e-12)
 
     @quick
     @given(st.lists(KINDS, max_size=5))
