@@ -65,8 +65,9 @@ format: .venv/.installed ## mend what lint can mend by itself
 sync: .venv/.installed ## copy the library's code into the solutions, put the notebooks in order
 	@$(PROCTOR) sync
 
-bench: .venv/.installed ## measure how long a learner waits for the rubric
+bench: .venv/.installed ## measure how long a learner waits for the rubric, and what the Transformer's training costs
 	@$(VENV) .venv/bin/python benchmarks/rubric.py
+	@$(VENV) .venv/bin/python benchmarks/transformer.py
 
 bench-grading: .venv/.installed ## measure what grading costs, beside nbgrader as it comes (ten minutes; WRITE=1 for docs/)
 	@$(VENV) .venv/bin/python benchmarks/grading.py $(if $(filter 1,$(WRITE)),--write)

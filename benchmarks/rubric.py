@@ -15,7 +15,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from rich.console import Console
 from rich.table import Table
 
-from proctor import learner, remote
+from proctor import learner, local
 from proctor.course import find_course
 from proctor.grade import run_cells
 
@@ -28,7 +28,7 @@ def main() -> None:
     course = find_course()
     shell = InteractiveShell.instance()
     own = 0.0
-    guarded = remote._guarded
+    guarded = local._guarded
 
     def timed(call):  # the one place through which every call of the learner's code goes
         nonlocal own
@@ -38,7 +38,7 @@ def main() -> None:
         finally:
             own += time.perf_counter() - start
 
-    remote._guarded = timed
+    local._guarded = timed
     learner._shows_html = lambda: True  # as in JupyterLab
     table = Table(title="check(): milliseconds until the rubric stands there", title_justify="left")
     for column in ("unit", "exercise", "median", "of it the learner's own code", "overhead"):

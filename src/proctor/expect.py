@@ -156,12 +156,28 @@ def parameters(
             found[str(pair[0])] = pair[1]
     frozen = [name for name, value in found.items() if not value.requires_grad]
     wanted = {name: tuple(shape) for name, shape in shapes.items()}
-    if {name: tuple(value.shape) for name, value in found.items()} != wanted:
-        got = ", ".join(f"{name} {tuple(value.shape)}" for name, value in found.items())
+    shown = {name: tuple(value.shape) for name, value in found.items()}
+    if shown != wanted:
+        if len(listed) > 250 and found:  # of a long list only what differs is told
+            fail(**_difference(wanted, shown), ask=ask)
+        got = ", ".join(f"{name} {shape}" for name, shape in shown.items())
         fail(expected=f"the parameters {listed}", got=got or "no parameters", ask=ask)
     if frozen:
         fail(expected=f"`{frozen[0]}` that can be trained", got="a parameter without requires_grad", ask=ask)
     return found
+
+
+def _difference(
+    wanted: Mapping[str, tuple[int, ...]], shown: Mapping[str, tuple[int, ...]]
+) -> dict[str, str]:
+    """Of many parameters: which of those wanted are not there, and what is there that nobody wants."""
+    absent, extra = (
+        [f"{name} {shape}" for name, shape in one.items() if other.get(name) != shape]
+        for one, other in ((wanted, shown), (shown, wanted))
+    )
+    among = f", among them {', '.join(absent)}" if absent else " and no others"
+    got = f"{', '.join(extra)}{'' if absent else ' besides'}" if extra else "all but these"
+    return {"expected": f"{len(wanted)} parameters{among}", "got": got}
 
 
 def _settled(value: Any, expected: Array) -> tuple[Any, Any, type]:

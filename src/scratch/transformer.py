@@ -1,9 +1,13 @@
 """The Transformer of 2017: decoder layer, decoder, and the whole model that turns one sequence into another (unit 12).
 
-Read it from the end: ``Transformer`` is the model, built from the encoder of ``scratch.layers`` and the decoder here.
+    source ids (B, S) ─ embed ─ encoder ─ memory (B, S, D)
+                                             │ keys and values of every cross-attention
+    target ids (B, T) ─ embed ─ decoder ─────┴─ (B, T, D) ─ times the embedding table ─ logits (B, T, V)
 
-Symbols: B batch, S source length, T target length, D model width, V vocabulary. ``#`` before a dimension says that it
-    may also be 1 and then broadcasts.
+Read it from the end: ``Transformer`` is this drawing, made of the encoder of ``scratch.layers`` and the decoder here.
+
+Symbols: B batch, S source length, T target length, D model width, F inner width of the feed-forward nets, V vocabulary.
+    ``#`` before a dimension says that it may also be 1 and then broadcasts.
 
 Paper: Vaswani et al., "Attention Is All You Need", 2017, section 3 and figure 1.
 """
@@ -26,27 +30,24 @@ def combine_masks(*masks: Mask | None) -> Mask | None:
     """Join masks: a key is permitted where every one of them permits it.
 
     Args:
-        masks: each boolean (True: may attend), additive (added to the scores, -inf forbids) or None (permits all);
-            they broadcast against one another.
+        masks: any number of them, each boolean (True: may attend), additive (added to the scores, -inf forbids) or None
+            (permits all). They broadcast against one another, and are left unchanged.
 
     Returns:
         None where all are None. A boolean mask where all others are boolean. Otherwise an additive one: the sum of the
         additive masks, with -inf where a boolean one forbids.
     """
-    masks = [mask for mask in masks if mask is not None]
-    if not masks:
-        return None
-    combined = masks[0]
-    for mask in masks[1:]:
-        if combined.dtype == mask.dtype == torch.bool:
-            combined = combined & mask
-        elif mask.dtype == torch.bool:
-            combined = torch.where(mask, combined, -math.inf)
-        elif combined.dtype == torch.bool:
-            combined = torch.where(combined, mask, -math.inf)
+    permitted = bias = None
+    for mask in masks:
+        if mask is None:
+            continue
+        if mask.dtype == torch.bool:
+            permitted = mask if permitted is None else permitted & mask
         else:
-            combined = combined + mask
-    return combined
+            bias = mask if bias is None else bias + mask
+    if permitted is None or bias is None:
+        return permitted if bias is None else bias
+    return torch.where(permitted, bias, -math.inf)
 
 
 class DecoderLayer(nn.Module):
@@ -167,12 +168,15 @@ class Transformer(nn.Module):
         self.pad = pad
 
     def embed(self, ids: Int[Tensor, "B T"]) -> Float[Tensor, "B T D"]:
-        """Look ids up, scale the vectors by √D, add positions, apply dropout."""
-        x = self.embedding(ids) * math.sqrt(self.embedding.embedding_dim)
-        return self.dropout(x + sinusoidal_encoding(*x.shape[-2:]).to(x))
+        """Look ids up, scale the vectors by √D, add sinusoids for positions 0, 1, 2, …, apply dropout.
+
+        Source: Vaswani et al., 2017, sections 3.4 (scale), 3.5 (positions), 5.4 (dropout).
+        """
+        x = self.embedding(ids) * math.sqrt(self.embedding.embedding_dim)  # (B, T) -> (B, T, D)
+        return self.dropout(x + sinusoidal_encoding(*x.shape[-2:]).to(x))  # (B, T, D) + (T, D)
 
     def encode(self, source: Int[Tensor, "B S"]) -> Float[Tensor, "B S D"]:
-        """Turn the source into the memory; nobody attends to padding."""
+        """Turn the source into the memory, one row for each of its tokens; nobody attends to padding."""
         return self.encoder(self.embed(source), (source != self.pad)[:, None])  # mask (B, 1, S)
 
     def decode(
@@ -180,17 +184,22 @@ class Transformer(nn.Module):
     ) -> Float[Tensor, "B T V"]:
         """Score the token after each target position, from the target up to it and the memory of the source.
 
+        Args:
+            target: (B, T), the tokens so far, from the start token on.
+            memory: (B, S, D), what ``encode`` made of the source.
+            source: (B, S), the ids of the source, which tell where it is padding.
+
         Returns:
-            (B, T, V): logits. Row t does not depend on targets after t, nor on padding of either side.
+            (B, T, V): logits, before any softmax. Row t does not depend on targets after t, nor on padding of either
+            side.
         """
-        mask = combine_masks(
-            (target != self.pad)[:, None], causal_mask(target.shape[-1]).to(target.device)
-        )  # (B, T, T)
+        causal = causal_mask(target.shape[-1]).to(target.device)  # (T, T)
+        mask = combine_masks((target != self.pad)[:, None], causal)  # (B, 1, T) and (T, T) -> (B, T, T)
         x = self.decoder(self.embed(target), memory, mask, (source != self.pad)[:, None])
         return x @ self.embedding.weight.T  # (B, T, D) @ (D, V) -> (B, T, V)
 
     def forward(self, source: Int[Tensor, "B S"], target: Int[Tensor, "B T"]) -> Float[Tensor, "B T V"]:
-        """Score the token after each target position, (B, T, V), given the source (B, S) and the targets up to it."""
+        """Score the token after each target position, (B, T, V), given the source and the targets up to it."""
         return self.decode(target, self.encode(source), source)
 
 

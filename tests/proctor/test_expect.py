@@ -568,3 +568,35 @@ def test_an_object_may_be_given_the_name_that_messages_show():
     thing = expect.named(student.f(), "tensor 3")
     assert sketch([thing]) == "[tensor 3]"
     assert expect.named(2.0, "a number") == 2.0
+
+
+class TestManyParameters:
+    """Of twenty layers, what differs would stand behind what does not: only the difference is told."""
+
+    def told(self, *extra: nn.Module, without: int | None = None, changed: int | None = None) -> str:
+        layers = [nn.Linear(2, 3 if i == changed else 2) for i in range(10)]
+        wanted = {
+            f"{i}.{kind}": (2, 2)[: 2 - (kind == "bias")] for i in range(10) for kind in ("weight", "bias")
+        }
+        module = nn.Module()
+        for i, layer in enumerate([*layers, *extra]):
+            if i != without:
+                module.add_module(str(i), layer)
+        proxy = Student(Local({"f": lambda: module})).f()
+        return said(lambda: expect.parameters(proxy, wanted))
+
+    def test_what_is_missing(self) -> None:
+        text = self.told(without=7)
+        assert "20 parameters, among them 7.weight (2, 2), 7.bias (2,)" in text
+        assert "all but these" in text
+
+    def test_what_is_too_many(self) -> None:
+        text = self.told(nn.Linear(2, 5, bias=False))
+        assert "20 parameters and no others" in text
+        assert "10.weight (5, 2) besides" in text
+
+    def test_what_has_another_shape(self) -> None:
+        text = self.told(changed=4)
+        assert "among them 4.weight (2, 2), 4.bias (2,)" in text
+        assert "4.weight (3, 2), 4.bias (3,)" in text
+        assert "besides" not in text
