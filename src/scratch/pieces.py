@@ -22,9 +22,9 @@ PATTERN = (
 _WORD = re.compile(PATTERN)
 
 _PRINTED = [*range(33, 127), *range(161, 173), *range(174, 256)]
-ALPHABET = [
+ALPHABET = tuple(
     bytes([byte]) for byte in (*_PRINTED, *(byte for byte in range(256) if byte not in set(_PRINTED)))
-]
+)
 """The tokens 0 to 255, one for each byte, in the order that GPT-2 gave them: first those that can be printed."""
 _IDS = {token[0]: i for i, token in enumerate(ALPHABET)}
 

@@ -39,8 +39,9 @@ __all__ = [
 def bpe_train(text: str, count: int) -> list[Pair]:
     """Learn up to ``count`` merges from a text: again and again, make one token of the most frequent pair.
 
-    A pair is two neighbouring tokens of one word; it counts as often as the word occurs. Merge number i (from 0)
-    makes the token with the id 256 + i, wherever the pair stands, and pairs are counted anew.
+    A pair is two neighbouring tokens of one word. It counts once for each place where it stands (twice in a, a, a),
+    and as often as the word occurs. Merge number i (from 0) makes the token with the id 256 + i wherever the pair
+    stands, as ``merge_pair`` does, and then pairs are counted anew.
 
     Args:
         text: what to learn from. ``split_words`` cuts it into words, whose first tokens are ``byte_ids``.
