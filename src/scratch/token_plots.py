@@ -116,20 +116,15 @@ def curves(
         for (label, (at, values)), (colour, marker, dash) in zip(lines.items(), STYLES, strict=False):
             ax.plot(at, values, color=colour, marker=marker, ms=4, ls=dash, lw=1.6, label=label)
         ax.set_xscale("log" if log else "linear")
+        ax.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         ax.set_ylim(bottom=0)
         if percent:
             ax.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
         name_axes(ax, x, name, title)
-    handles, labels = axes[0].get_legend_handles_labels()
-    if len(labels) > 1:
-        picture.legend(
-            handles,
-            labels,
-            loc="outside lower center",
-            ncols=min(5, len(labels)),
-            fontsize=FONT - 1,
-            frameon=False,
-        )
+    found = dict(pair for ax in axes for pair in zip(*reversed(ax.get_legend_handles_labels()), strict=True))
+    if len(found) > 1:
+        place = {"loc": "outside lower center", "ncols": min(5, len(found))}
+        picture.legend(found.values(), found.keys(), **place, fontsize=FONT - 1, frameon=False)
     return picture
 
 
@@ -192,16 +187,9 @@ def lookup(ids: Sequence[int], table, names: Sequence[str]) -> Picture:
         ax.imshow(values, cmap=colours, vmin=0 if most else -top, vmax=most or top, aspect="auto")
         for row, column in np.ndindex(*values.shape):
             number = f"{values[row, column]:.0f}" if most else f"{values[row, column]:.1f}"
-            faint = most and not values[row, column]
-            ax.text(
-                column,
-                row,
-                number,
-                ha="center",
-                va="center",
-                fontsize=FONT - 2,
-                color="#999999" if faint else INK,
-            )
+            dark = not most and abs(values[row, column]) > 0.6 * top
+            ink = "white" if dark else INK if values[row, column] or not most else "#999999"
+            ax.text(column, row, number, ha="center", va="center", fontsize=FONT - 2, color=ink)
         if ax is axes[1]:
             for i in set(ids):
                 ax.add_patch(Rectangle((-0.5, i - 0.5), D, 1, fill=False, ec=INK, lw=1.8))
@@ -221,10 +209,20 @@ def letters(panels: Mapping[str, np.ndarray], symbols: Sequence[str], marked: st
         for symbol, (x, y) in zip(symbols, points, strict=True):
             inside = symbol in marked
             ax.plot(
-                x, y, "o", ms=15, mfc=tint(SKY, 0.75) if inside else "white", mec=INK if inside else "#BBBBBB"
+                x, y, "o", ms=13, mfc=tint(SKY, 0.75) if inside else "white", mec=INK if inside else "#BBBBBB"
             )
             weight = "bold" if inside else "normal"
-            ax.text(x, y, written(symbol), ha="center", va="center", fontsize=FONT, color=INK, weight=weight)
+            ax.text(
+                x,
+                y,
+                written(symbol),
+                ha="center",
+                va="center",
+                fontsize=FONT,
+                color=INK,
+                weight=weight,
+                zorder=3,
+            )
         centre = {
             side: points[[i for i, s in enumerate(symbols) if (s in marked) == side]].mean(axis=0)
             for side in (True, False)
