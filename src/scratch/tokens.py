@@ -189,12 +189,12 @@ def pad_batch(
     Raises:
         ValueError: a sequence is longer than size.
     """
-    lengths = torch.tensor([len(sequence) for sequence in sequences], dtype=torch.int64)  # (B,)
-    longest = max(lengths.tolist(), default=0)
+    lengths = [len(sequence) for sequence in sequences]
+    longest = max(lengths, default=0)
     size = longest if size is None else size
     if longest > size:
         raise ValueError(f"a sequence of length {longest} does not fit into size={size}")
-    ids = torch.full((len(sequences), size), pad, dtype=torch.int64)  # (B, T)
-    for row, sequence in zip(ids, sequences, strict=True):
-        row[: len(sequence)] = torch.tensor(sequence, dtype=torch.int64)
-    return ids, torch.arange(size) < lengths[:, None]  # (T,) < (B, 1) -> (B, T)
+    ids = torch.full((len(sequences), size), pad)  # (B, T)
+    for b, sequence in enumerate(sequences):
+        ids[b, : lengths[b]] = torch.tensor(sequence)
+    return ids, torch.arange(size) < torch.tensor(lengths)[:, None]  # (T,) < (B, 1) -> (B, T)
