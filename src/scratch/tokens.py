@@ -178,7 +178,7 @@ def pad_batch(
     """Make one tensor of sequences of different lengths, padded on the right, and say what in it is real.
 
     Args:
-        sequences: B lists of ids; some may be empty.
+        sequences: B ≥ 1 lists of ids; some may be empty.
         pad: the id to fill up with. It may also be the id of a real token.
         size: T, the length to pad to; None for the length of the longest sequence.
 
@@ -190,7 +190,7 @@ def pad_batch(
         ValueError: a sequence is longer than size.
     """
     lengths = [len(sequence) for sequence in sequences]
-    longest = max(lengths, default=0)
+    longest = max(lengths)
     size = longest if size is None else size
     if longest > size:
         raise ValueError(f"a sequence of length {longest} does not fit into size={size}")
