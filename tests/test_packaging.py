@@ -135,6 +135,15 @@ class TestMakefile:
         assert shown <= makefile_targets(), f"{document} shows make targets that do not exist"
 
 
+class TestReadme:
+    def test_the_readmes_path_has_the_units_that_are_complete_and_no_other(self) -> None:
+        units = tomllib.loads((ROOT / "course.toml").read_text(encoding="utf-8"))["units"]
+        path = (ROOT / "README.md").read_text(encoding="utf-8").split("## The path")[1].split("\n## ")[0]
+        assert re.findall(r"\*\*(\d\d [^*]+)\*\*", path) == [
+            f"{unit['name'][:2]} {unit['title']}" for unit in units
+        ]
+
+
 class TestSetup:
     """tools/setup.sh, in an empty copy: what it says where there is no Python to work with."""
 
