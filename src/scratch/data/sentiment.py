@@ -1,12 +1,13 @@
-"""Tweets that twenty people have rated from −4 (extremely negative) to 4 (extremely positive), for unit 21.
+"""Tweets that twenty people or more have rated, from −4 (extremely negative) to 4 (extremely positive).
 
 Source: Hutto and Gilbert, "VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social Media Text",
 ICWSM 2014. The language is what people write when nobody marks it; some of it is crude.
 """
 
 import html
+import math
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -69,7 +70,7 @@ def build(sources: Sources, to: Path) -> dict[str, int]:
     (content,) = (content for members in sources.values() for content in members.values())
     ratings: dict[str, list[float]] = defaultdict(list)
     written: dict[str, str] = {}
-    for line in content.decode("utf-8").splitlines():
+    for line in content.decode("utf-8").rstrip().split("\n"):
         _, rating, text = line.split("\t")
         text = clean(text)
         ratings[key(text)].append(float(rating))
@@ -100,21 +101,21 @@ def key(text: str) -> str:
 def alike(texts: Sequence[str]) -> list[int]:
     """Return a group's number for each text; texts that begin with the same four words, or share most, are in one."""
     words = [key(text).split() for text in texts]
+    common = Counter(word for found in words for word in set(found))
     holding: dict[str, list[int]] = defaultdict(list)
-    for i, found in enumerate(words):
-        for word in set(found):
-            holding[word].append(i)
     same: list[list[tuple[str, object]]] = [[("text", i)] for i in range(len(texts))]
     for i, found in enumerate(words):
         if len(found) >= 4:
             same[i].append(("begins", tuple(found[:4])))
-        shared: dict[int, int] = defaultdict(int)
-        for word in set(found):
+        rarest = sorted(set(found), key=lambda word: (common[word], word))
+        for word in rarest[
+            : len(rarest) - math.ceil(ALIKE * len(rarest)) + 1
+        ]:  # two that are alike share one of these
             for other in holding[word]:
-                shared[other] += other < i
-        for other, count in shared.items():
-            if count >= ALIKE * len(set(found) | set(words[other])):
-                same[i].append(("text", other))
+                both, either = set(found) & set(words[other]), set(found) | set(words[other])
+                if len(both) >= ALIKE * len(either):
+                    same[i].append(("text", other))
+            holding[word].append(i)
     number = [0] * len(texts)
     for n, group in enumerate(groups(range(len(texts)), lambda i: same[i])):
         for i in group:
