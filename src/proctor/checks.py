@@ -7,7 +7,6 @@ differs between them: how the learner's work is reached, and where the random in
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,14 +20,11 @@ from proctor.failures import judge_failure, shortened
 from proctor.pytest_plugin import MARKS
 from proctor.remote import Backend, Proxy, Student, sketch
 from proctor.results import CheckResult, ExerciseResult, Outcome
+from proctor.suite import Check, collect, exercise_of, first_line, options, plain_checks, points_mark
 from proctor.undisturbed import undisturbed
 from proctor.unmet import changes
 
 DRAWS = 3  # how often a check is run, each time on fresh inputs
-_QUIET = (
-    "cacheprovider stepwise faulthandler logging warnings doctest junitxml pastebin terminalreporter terminal "
-    "debugging unittest setuponly setupplan legacypath threadexception unraisableexception"
-).split()
 
 
 @dataclass(slots=True)
@@ -93,64 +89,61 @@ class Checks:
         """Run one check on its draws, and take down how it ended."""
         if exercise_of(pyfuncitem) == "":
             return None
-        result = self._judge(pyfuncitem)
+        result = self.run(Check.of(pyfuncitem))
         self.waiting.pop(pyfuncitem.nodeid, None)
-        self.results.setdefault(exercise_of(pyfuncitem), []).append(result)
         if result.outcome is Outcome.SKIPPED:
             pytest.skip(result.message)
         if result.outcome is not Outcome.PASSED:
             pytest.fail(f"{result.title}\n{result.message}", pytrace=False)
         return True
 
-    def _judge(self, item: pytest.Function) -> CheckResult:
-        exercise = exercise_of(item)
+    def run(self, check: Check) -> CheckResult:
+        """Run one check on its draws, and take down how it ended."""
+        result = self._judge(check)
+        self.results.setdefault(check.exercise, []).append(result)
+        return result
 
-        def ended(outcome: Outcome, message: str = "") -> CheckResult:
-            return ending(item, outcome, message)
-
+    def _judge(self, check: Check) -> CheckResult:
+        exercise = check.exercise
         earlier = {result.name: result for result in self.results.get(exercise, ())}
-        for needs in item.iter_markers("needs"):
-            needed = earlier.get(needs.args[0])
+        for needs in check.needs:
+            needed = earlier.get(needs)
             if needed is None:
-                return ended(
-                    Outcome.GRADER_ERROR, f"it needs {needs.args[0]!r}, which does not run before it"
+                return ending(
+                    check, Outcome.GRADER_ERROR, f"it needs {needs!r}, which does not run before it"
                 )
             if needed.outcome is Outcome.NOT_ATTEMPTED:
-                return ended(Outcome.NOT_ATTEMPTED, needed.message)
+                return ending(check, Outcome.NOT_ATTEMPTED, needed.message)
             if needed.outcome is not Outcome.PASSED:
-                return ended(Outcome.SKIPPED, f"waits for: {needed.title}")
+                return ending(check, Outcome.SKIPPED, f"waits for: {needed.title}")
         backend: Backend | None = None
         try:
             backend = self.door.open_exercise(exercise)
-            item.funcargs["student"] = Student(backend)
             shortcut = self.door.shortcut(exercise)
             if shortcut:
-                return ended(Outcome.FAILED, shortcut)
-            self._run(item, backend)
+                return ending(check, Outcome.FAILED, shortcut)
+            self._draw(check, backend)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
             call = backend.calls[-1] if backend and backend.calls else ""
-            return ended(*judge_failure(error, exercise, call, _no_function(backend, exercise)))
-        return ended(Outcome.PASSED)
+            return ending(check, *judge_failure(error, exercise, call, _no_function(backend, exercise)))
+        return ending(check, Outcome.PASSED)
 
-    def _run(self, item: pytest.Function, backend: Backend) -> None:
-        arguments = {name: item.funcargs[name] for name in item._fixtureinfo.argnames}
-        mark = item.get_closest_marker("draws")
-        draws = (mark.args[0] if mark else self.door.draws) if "rng" in arguments else 1
-        name = f"{item.path.stem}::{item.name}"
-        in_place = item.get_closest_marker("in_place") is not None
+    def _draw(self, check: Check, backend: Backend) -> None:
+        given: dict[str, Any] = {**check.fixtures, "student": Student(backend)}
+        draws = (check.draws or self.door.draws) if "rng" in check.takes else 1
         for draw in range(draws):
-            seed = self.door.seed(name, draw)
-            if "rng" in arguments:
-                arguments["rng"] = Rng(seed)
+            seed = self.door.seed(check.seed, draw)
+            if "rng" in check.takes:
+                given["rng"] = Rng(seed)
             backend.calls.clear()
             # What a check works out from its inputs must not depend on what the learner's code has written into them.
             changes.clear()
-            backend.changes = None if in_place else changes
+            backend.changes = None if check.in_place else changes
             seed_all(seed % 2**63)
             backend.seed(seed % 2**63)
-            item.obj(**arguments)
+            check.call(**{name: given[name] for name in check.takes})
 
 
 def _no_function(backend: Backend | None, exercise: str) -> str:
@@ -162,17 +155,15 @@ def _no_function(backend: Backend | None, exercise: str) -> str:
     return "" if isinstance(value, Proxy) else f"{type(value).__name__}: {sketch(value)}"
 
 
-def ending(item: pytest.Item | Any, outcome: Outcome, message: str = "") -> CheckResult:
+def ending(check: Check, outcome: Outcome, message: str = "") -> CheckResult:
     """The result of a check."""
-    title = (item.function.__doc__ or item.name).strip().splitlines()[0].rstrip(".")
-    points, message = points_mark(item), shortened(message)
-    return CheckResult(name=item.name, title=title, points=points, outcome=outcome, message=message)
-
-
-def exercise_of(item: pytest.Item | Any) -> str:
-    """The exercise that a check belongs to; empty for a test that is no check."""
-    mark = item.get_closest_marker("exercise")
-    return str(mark.args[0]) if mark and mark.args else ""
+    return CheckResult(
+        name=check.name,
+        title=check.title,
+        points=check.points,
+        outcome=outcome,
+        message=shortened(message),
+    )
 
 
 def run_checks(
@@ -184,13 +175,20 @@ def run_checks(
     """
     plugin = Checks(door, exercise)
     with undisturbed(folder):
-        pytest.main([str(folder), *_options(folder)], plugins=[plugin])
+        checks = plain_checks(folder)
+        if checks is None:
+            pytest.main([str(folder), *options(folder)], plugins=[plugin])
+        else:
+            for check in checks:
+                if exercise in (None, check.exercise):
+                    plugin.run(check)
     if plugin.interrupted:
         raise KeyboardInterrupt
     unread = "; ".join(plugin.problems)
     for item in plugin.waiting.values():
         message = unread or "it did not run: a fixture is missing or broken, or a mark leaves it out"
-        plugin.results.setdefault(exercise_of(item), []).append(ending(item, Outcome.GRADER_ERROR, message))
+        check = Check.of(item)
+        plugin.results.setdefault(check.exercise, []).append(ending(check, Outcome.GRADER_ERROR, message))
     wanted = {exercise: titles[exercise]} if exercise is not None else titles
     problem = unread or "no check of this exercise was run"
     broken = CheckResult(
@@ -207,48 +205,12 @@ def points_of(folder: Path) -> dict[str, float]:
 
     Raises CourseError where the checks cannot be read.
     """
-    collector = _Collector()
     with undisturbed(folder):
-        pytest.main([str(folder), "--collect-only", *_options(folder)], plugins=[collector])
+        collector = collect(folder)
     if collector.problems:
         raise CourseError(f"graders/{folder.name}: a check file cannot be read: {collector.problems[0]}")
-    return collector.points
-
-
-@dataclass(slots=True)
-class _Collector:
-    """The plugin of a run that only counts points."""
-
-    points: dict[str, float] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
-
-    def pytest_configure(self, config: pytest.Config) -> None:
-        for mark in MARKS:
-            config.addinivalue_line("markers", mark)
-
-    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        if report.failed:
-            self.problems.append(first_line(report))
-
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        for item in items:
-            if exercise_of(item):
-                self.points[exercise_of(item)] = self.points.get(exercise_of(item), 0.0) + points_mark(item)
-
-
-def first_line(report: pytest.CollectReport) -> str:
-    """Why a check file could not be read, in one line."""
-    lines = str(report.longrepr).strip().splitlines() or ["nobody knows why"]
-    return f"{Path(report.nodeid).name}: {lines[-1].removeprefix('E').strip()[:300]}"
-
-
-def points_mark(item: pytest.Item) -> float:
-    """What a check is worth."""
-    mark = item.get_closest_marker("points")
-    return float(mark.args[0]) if mark else 1.0
-
-
-def _options(folder: Path) -> list[str]:
-    quiet = [f"-pno:{name}" for name in _QUIET]
-    plain = ["--import-mode=importlib", "--assert=plain", "--noconftest", "--capture=no", "--strict-markers"]
-    return [*plain, f"--rootdir={folder}", "-c", os.devnull, "-opython_files=test_*.py", *quiet]
+    points: dict[str, float] = {}
+    for item in collector.items:
+        if name := exercise_of(item):
+            points[name] = points.get(name, 0.0) + points_mark(item)
+    return points

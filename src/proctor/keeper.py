@@ -1,15 +1,14 @@
 """The first process in a submission's namespaces: it starts the one that runs the code, and keeps order after it.
 
 As the first process it cannot be killed from inside, inherits every orphan, and takes all others along when it ends.
-Between two exercises it *sweeps*: what the checks of one have started or left in the working folder is gone before
-those of the next begin, and what the notebook's own cells had started stays.
+Between two exercises it *sweeps*: what the checks of one have started is gone, and the files are as the cells left
+them, before those of the next begin; what the notebook's own cells had started stays.
 """
 
 from __future__ import annotations
 
 import os
 import select
-import shutil
 import signal
 import socket
 import time
@@ -17,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from proctor import confine
+from proctor.belongings import Belongings
 
 _PAUSE = 0.25  # seconds between two looks at the memory that is taken
 _PASSES = 50  # of killing, before a sweep gives up
@@ -28,23 +28,27 @@ def keep(channel: socket.socket, keeps: int, memory: int) -> None:
     ``keeps`` is the process that runs the cells; it is never swept away.
     """
     kept: set[int] | None = None
-    files: set[Path] = set()
+    belongings: Belongings | None = None
+    own = _pages("self")
     while True:
         ready, _, _ = select.select([channel], [], [], _PAUSE)
         _reap()
         if not ready:
-            if _memory() > memory:
+            if _memory(own) > memory:
                 return
             continue
         if not channel.recv(1):
             return
-        if kept is None:  # the first sweep, right after the cells: whatever is here belongs to the notebook
-            kept, files = {keeps, *_processes()}, _files()
+        if (
+            kept is None or belongings is None
+        ):  # the first sweep, right after the cells: all here is the notebook's
+            kept, belongings = {keeps, *_processes()}, Belongings(confine.folders())
             swept = True
         else:
             with suppress(ProcessLookupError):
                 os.kill(keeps, signal.SIGCONT)  # a check may have stopped it
-            swept = _sweep(kept) and _tidy(files)
+            swept = _sweep(kept)
+            belongings.put_back()
         channel.sendall(b"y" if swept else b"n")
 
 
@@ -104,33 +108,10 @@ def _sweep(kept: set[int]) -> bool:
     return False
 
 
-def _files() -> set[Path]:
-    return {
-        Path(folder, name) for top in confine.folders() for folder, _, names in os.walk(top) for name in names
-    } | {Path(folder) for top in confine.folders() for folder, _, _ in os.walk(top)}
-
-
-def _tidy(files: set[Path]) -> bool:
-    """Remove what has been written since ``files`` were all there were."""
-    with suppress(OSError, RecursionError):
-        for top in confine.folders():
-            for folder, inner, names in os.walk(top):
-                for name in [*names, *inner]:
-                    path = Path(folder, name)
-                    if path in files:
-                        continue
-                    if path.is_dir() and not path.is_symlink():
-                        shutil.rmtree(path, ignore_errors=True)
-                    else:
-                        path.unlink()
-    return True
-
-
-def _memory() -> int:
-    """Bytes that all processes here take beyond what each has from the warm process; 0 where /proc is not at hand."""
+def _memory(own: int) -> int:
+    """Bytes that all processes here take beyond the ``own`` pages of each from the warm process; 0 without a /proc."""
     taken: list[int] = []
     with suppress(OSError, ValueError):
-        own = _pages("self")
         for name in os.listdir("/proc"):  # noqa: PTH208 - names are all it takes
             if name.isdigit():
                 with suppress(OSError):
@@ -139,5 +120,8 @@ def _memory() -> int:
 
 
 def _pages(name: str) -> int:
-    sizes = Path("/proc", name, "statm").read_text(encoding="utf-8").split()
-    return int(sizes[1]) - int(sizes[2])  # resident, but for what is mapped from files
+    """Resident pages of a process, but for what is mapped from files; 0 where /proc is not at hand."""
+    with suppress(OSError, ValueError, IndexError):
+        sizes = Path("/proc", name, "statm").read_text(encoding="utf-8").split()
+        return int(sizes[1]) - int(sizes[2])
+    return 0

@@ -10,6 +10,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -25,9 +26,7 @@ def undisturbed(folder: Path) -> Iterator[None]:
     grad, threads = torch.is_grad_enabled(), torch.get_num_threads()
     environment = {name: os.environ.pop(name) for name in [*os.environ] if name.startswith("PYTEST_")}
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-    # pytest takes a module of the same name for the check file itself: another unit's, or what it was before.
-    names = {part for path in folder.rglob("*.py") for part in _module_names(path.relative_to(folder))}
-    modules = {name: sys.modules.pop(name) for name in names if name in sys.modules}
+    modules = forget(folder)
     last = {name: getattr(sys, name) for name in _LAST if hasattr(sys, name)}
     torch.set_grad_enabled(True)
     torch.set_num_threads(1)  # checks work on small tensors, where several threads mostly wait for each other
@@ -42,8 +41,7 @@ def undisturbed(folder: Path) -> Iterator[None]:
         for name in [name for name in os.environ if name.startswith("PYTEST_")]:
             del os.environ[name]
         os.environ.update(environment)
-        for name in names:
-            sys.modules.pop(name, None)
+        forget(folder)
         sys.modules.update(modules)
         for name in _LAST:
             vars(sys).pop(name, None)
@@ -51,6 +49,15 @@ def undisturbed(folder: Path) -> Iterator[None]:
         random.setstate(python)
         np.random.set_state(legacy)  # noqa: NPY002
         torch.random.set_rng_state(torches)
+
+
+def forget(folder: Path) -> dict[str, ModuleType]:
+    """Take away the modules that have the names of a folder's check files; returns them.
+
+    pytest takes a module of the same name for the check file itself: another unit's, or what it was before.
+    """
+    names = {part for path in folder.rglob("*.py") for part in _module_names(path.relative_to(folder))}
+    return {name: sys.modules.pop(name) for name in names if name in sys.modules}
 
 
 def _module_names(path: Path) -> list[str]:

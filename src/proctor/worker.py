@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from proctor import confine, kernel
+from proctor.belongings import Belongings
 from proctor.cells import Cells, Full
 from proctor.keeper import keep as keep_order
 from proctor.processes import descendants, end_children
@@ -112,7 +113,9 @@ class Submission:
 
     pid: int | None = None  # of the first process in its namespaces, or of the one that runs the code
     channel: socket.socket | None = None  # to that first process
+    folder: Path | None = None  # that it writes in, where it has no namespaces with folders of their own
     kept: set[int] | None = None
+    belongings: Belongings | None = None
 
     def sweep(self) -> bool:
         """End what the checks of an exercise have started; whether nothing of it is left."""
@@ -122,17 +125,20 @@ class Submission:
             self.channel.settimeout(10.0)
             self.channel.sendall(b"s")
             return self.channel.recv(1) == b"y"
-        if self.kept is None:
+        if self.kept is None or self.belongings is None:
             self.kept = {self.pid, *(child.pid for child in descendants())}
+            self.belongings = Belongings([self.folder] if self.folder else [])
             return True
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGCONT)  # a check may have stopped it
-        return end_children(keep=self.kept)
+        swept = end_children(keep=self.kept)
+        self.belongings.put_back()
+        return swept
 
     def end(self) -> bool:
         """End all of them; whether none is left."""
         pid, channel = self.pid, self.channel
-        self.pid = self.channel = self.kept = None
+        self.pid = self.channel = self.kept = self.belongings = None
         if channel is None:
             return end_children(pid)
         channel.close()
@@ -153,7 +159,7 @@ def start(
         if child == 0:
             control.close()
             _run_to_the_end(lambda: become_student(cells, descriptor, order, inner=False), descriptor)
-        return Submission(child)
+        return Submission(child, folder=Path(order["folder"]))
     ours, theirs = socket.socketpair()
     child = os.fork()
     if child == 0:

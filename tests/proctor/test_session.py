@@ -192,8 +192,7 @@ def test_what_one_exercise_leaves_the_next_never_sees(sandbox: Sandbox) -> None:
         left = student(opened, "one").start()
         assert student(opened, "one").runs(left)
         two = student(opened, "two")
-        files_too = sandbox.level.inner
-        assert two.look() == ([], False, not files_too, True)
+        assert two.look() == ([], False, False, True)
         assert not two.runs(left)
         assert two.runs(two.of_the_cells)
 

@@ -37,17 +37,14 @@ def scores_by_hand(query, key):
 
 
 def weights_by_hand(scores, mask=None):
-    """Row by row: a softmax over the permitted keys in float64; a row without any is zero."""
+    """A softmax over the permitted keys in float64; a row without any is zero."""
     bias = torch.zeros(()) if mask is None else mask
     bias = torch.where(bias, 0.0, -INF) if bias.dtype == torch.bool else bias
     summed = (scores.detach().double() + bias.double()).numpy()
-    out = np.zeros(summed.shape)
-    for row in np.ndindex(*summed.shape[:-1]):
-        top = summed[row].max()
-        if top > -INF:
-            parts = np.exp(summed[row] - top)
-            out[row] = parts / parts.sum()
-    return torch.from_numpy(out)
+    top = summed.max(-1, keepdims=True)
+    parts = np.exp(summed - np.where(top > -INF, top, 0.0))  # exp(-inf) is 0
+    total = parts.sum(-1, keepdims=True)
+    return torch.from_numpy(parts / np.where(total > 0, total, 1.0))
 
 
 def attend_by_hand(query, key, value, mask=None):

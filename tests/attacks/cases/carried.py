@@ -192,6 +192,25 @@ ATTACKS = (
         stock="tests share one kernel",
     ),
     Attack(
+        name="next-exercise-files",
+        why="one exercise's calls spoil, remove and replace the notebook's own files that the other one reads",
+        cells=(
+            "import os, pathlib\npathlib.Path('own').mkdir()\npathlib.Path('own/factor').write_text('2')\n"
+            "pathlib.Path('power').write_text('2')\nprint('files made')",
+        ),
+        answers={
+            "double": "def double(x):\n    factor = float(pathlib.Path('own/factor').read_text())\n"
+            "    pathlib.Path('power').unlink(missing_ok=True)\n    pathlib.Path('power').write_text('9')\n"
+            "    return x * factor",
+            "norm": "def norm(x):\n    power = float(pathlib.Path('power').read_text())\n"
+            "    return (x ** power).sum() ** (1 / power)",
+        },
+        score=10,
+        proof="files made",
+        walls=True,
+        stock="tests share one kernel and one folder",
+    ),
+    Attack(
         name="counts-its-calls",
         why="an answer that counts its calls, right the first two times",
         answers={
