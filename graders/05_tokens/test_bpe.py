@@ -59,11 +59,6 @@ def tokens_of(merges):
     return tokens
 
 
-def distinct_tokens(merges):
-    """Whether no token arises in two ways: the library would give both one id."""
-    return len(set(tokens_of(merges))) == 256 + len(merges)
-
-
 def learn(
     text,
     count,
@@ -118,7 +113,7 @@ def corpus(rng, count, letters=LETTERS, size=60):
             for _ in range(places):
                 text = text.replace(" ", mark, 1) if rng.random() < 0.5 else mark.join(text.rsplit(" ", 1))
         merges = learned(text, count)
-        if len(merges) == count and distinct_tokens(merges):
+        if len(merges) == count:
             return text, merges
 
 
@@ -316,8 +311,6 @@ class TestBpeTrain:
         ]
         for text in texts:
             expected = learned(text, 1 if text is texts[0] else 4)
-            if not distinct_tokens(expected):
-                continue
             size = len(expected)
             turned = expected[::-1] if size > 2 else None
             wrong = {"the merges in reverse order: the first one learned comes first": turned} | {
@@ -372,8 +365,6 @@ class TestBpeTrain:
             (f"{c}{a}{a}{a}{a}\n{a}{a}{a}", 3),
         ):
             expected = learned(text, count)
-            if not distinct_tokens(expected):
-                continue
             apart = learn(text, count, overlap=False)[0]
             once = learn(text, count, once=True)[0]
             wrong = {
@@ -439,13 +430,11 @@ class TestBpeEncode:
             ([(b, c), (a, b)], [a, b, c]),
             ([(c, d), (b, c), (a, b)], [a, b, c, d]),
             ([(a, b), (c, d), (b, c), (256, 257)], [a, b, c, d, b, c]),
-            ([(b, c), (a, b), (a, 256), (257, c)], [a, b, c, a, b, a]),
+            ([(b, c), (a, b), (a, 256)], [a, b, c, a, b, a]),
             ([(c, d), (a, b), (b, 256), (a, 258)], [a, b, c, d, a, b]),
         ]
         for merges, ids in cases:
             text = spell(ALPHABET[i] for i in ids).decode()
-            if not distinct_tokens(merges):
-                merges = merges[:3]
             wrong = {
                 "the first pair from the left that has a merge, at each step: the earliest merge comes first": (
                     lambda m=merges, i=ids: leftmost(i, m)
