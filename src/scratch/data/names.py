@@ -1,4 +1,4 @@
-"""Names of places: countries, regions and cities in one language, out of Unicode's CLDR.
+"""Names out of Unicode's CLDR: places in one language for unit 06, and a small text in many languages for unit 05.
 
 Source: the Unicode Common Locale Data Repository (https://cldr.unicode.org, Unicode licence), as the installed package
 ``babel`` ships it: the names of all territories with a code of two letters, and the exemplar cities of the world's time
@@ -39,13 +39,27 @@ def load_names(locale: str = "en", seed: int = 0) -> tuple[list[str], list[str]]
     return names[count:], names[:count]
 
 
+def all_names(locale: str = "en") -> list[str]:
+    """Return every name of a language, a country and a currency in a locale, in CLDR's order: a small, real text.
+
+    Raises:
+        ValueError: CLDR has no such locale.
+    """
+    known = _locale(locale)
+    return [*known.languages.values(), *known.territories.values(), *known.currencies.values()]
+
+
+def _locale(name: str) -> Locale:
+    try:
+        return Locale.parse(name)
+    except (UnknownLocaleError, ValueError) as error:
+        raise ValueError(f"CLDR has no locale {name!r}") from error
+
+
 @cache
 def _names(locale: str) -> tuple[str, ...]:
     """All names of a locale that are fit, one of each, in alphabetical order."""
-    try:
-        data = Locale.parse(locale)
-    except (UnknownLocaleError, ValueError) as error:
-        raise ValueError(f"CLDR has no locale {locale!r}") from error
+    data = _locale(locale)
     codes = {code for code in data.territories if len(code) == 2} - NO_PLACES
     found = [data.territories[code] for code in codes]
     for zone in get_global("zone_territories"):
