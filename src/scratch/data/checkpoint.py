@@ -7,7 +7,7 @@ import hashlib
 from pathlib import Path, PurePosixPath
 
 from scratch.data import cache
-from scratch.data.building import Sources
+from scratch.data.archive import Sources
 
 NAME = "checkpoint"
 WEIGHTS = "model.safetensors"

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from scratch.data import cache
-from scratch.data.building import Sources
+from scratch.data.archive import Sources
 
 NAME = "plays"
 

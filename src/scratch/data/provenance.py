@@ -1,5 +1,6 @@
 """The page of the documentation that says where all data come from, made of the manifest."""
 
+import textwrap
 from collections.abc import Sequence
 
 from scratch.data.manifest import DataSet, Manifest
@@ -26,7 +27,7 @@ def page(manifest: Manifest) -> str:
     parts = [_TOP, f"{len(built)} packages are fetched, {total} in all.\n"]
     parts += [_section(data) for data in manifest.sets.values()]
     rows = [
-        (f"[{entry.name}]({entry.homepage})", entry.licence, entry.used, _units(entry.units))
+        (f"[{entry.name}]({entry.homepage})", entry.licence, entry.used, ", ".join(entry.units))
         for entry in manifest.installed
     ]
     parts += [
@@ -46,7 +47,7 @@ def _section(data: DataSet) -> str:
     return "\n".join(
         (
             f"## {data.name}\n",
-            f"{what}. Units {_units(data.units)}.{f' {data.note}' if data.note else ''}\n",
+            textwrap.fill(f"{what}. {_units(data.units)}. {data.note}".strip(), 120) + "\n",
             _table(("package", "version", "licence", "what is used", "download"), rows),
         )
     )
@@ -58,7 +59,7 @@ def _hashes(manifest: Manifest) -> str:
 
 
 def _units(units: Sequence[str]) -> str:
-    return ", ".join(units)
+    return f"Unit{'s' * (len(units) > 1)} {', '.join(units)}"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from scratch.data import cache
-from scratch.data.building import Sources
-from scratch.data.catalogues import texts
+from scratch.data.archive import Sources
 from scratch.data.pairs import of_common_words, one_answer, pair, plain
 from scratch.data.splits import split
 
@@ -74,6 +73,8 @@ def build(sources: Sources, to: Path) -> dict[str, int]:
 
 
 def _found(sources: Sources) -> Iterator[tuple[tuple[str, str], str]]:
+    from scratch.data.catalogues import texts  # Babel's readers, which the loaders do not need
+
     for package, members in sources.items():
         for portuguese, english in texts(members):
             if both := pair(portuguese, english):
