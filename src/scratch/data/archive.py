@@ -5,6 +5,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 from scratch.data.cache import DataError
 
@@ -23,7 +24,7 @@ def write_archive(members: Mapping[str, bytes]) -> bytes:
     return file.getvalue()
 
 
-def read_archive(path: Path) -> dict[str, bytes]:
+def read_archive(path: Path | BinaryIO) -> dict[str, bytes]:
     """Return the members of a zip file that ``write_archive`` made; raises DataError where it is damaged."""
     try:
         with zipfile.ZipFile(path) as archive:

@@ -141,8 +141,7 @@ def _why(package: Package, said: str) -> str:
     if _UNREACHABLE.search(said):
         return f"{what} cannot be downloaded: pip reaches no package index; see to the network, then run it again"
     if re.search(r"No matching distribution|Could not find a version", said):
-        missing = "is not at the package index that pip uses, or that cannot be reached"
-        return f"{what} {missing}; PIP_INDEX_URL=… names another"
+        return f"{what} is not at the package index that pip uses, if it can be reached; PIP_INDEX_URL=… names another"
     lines = [line.strip() for line in said.splitlines() if line.strip()] or ["nothing"]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
     return f"{what} cannot be downloaded: pip says: {(errors or lines)[-1][:300]}"
