@@ -157,6 +157,11 @@ class TestBlockedModules:
             ({"a": ["transformers"], "b": ["transformers", "torch.nn"]}, (), ["transformers"]),
             ({"a": ["transformers"], "b": ["transformers"], "c": []}, (), ["transformers"]),
             ({"a": ["transformers"], "b": ["torch.nn"]}, (), []),  # `b` may use it
+            (
+                {"a": ["tokenizers"]},
+                (),
+                ["tokenizers"],
+            ),  # installed with the course, and not what a sandbox runs on
             ({"a": ["transformers"]}, ("transformers.models",), []),
             ({"a": ["transformers.models"]}, (), []),
             (
