@@ -41,7 +41,9 @@ def forms(rng, mask):
 
 
 def linear(x, weights, name):
-    """What the map of this name makes of x."""
+    """What the map of this name makes of x; without a name, x itself."""
+    if not name:
+        return x
     bias = weights.get(f"{name}.bias")
     return F.linear(x, weights[f"{name}.weight"].to(x.dtype), None if bias is None else bias.to(x.dtype))
 
@@ -161,6 +163,10 @@ def known(weights, H, x, memory, G=None):
         ways["K heads of width H: `split_heads` takes the number of heads"] = {
             "split": lambda y, n: cut(y, K)
         }
+        for name in MAPS[:3]:
+            ways[f"the map `{name}` not used: x, or the memory, stands in the place of what it makes"] = {
+                "maps": [part if part != name else "" for part in MAPS]
+            }
         ways["query and key in each other's place"] = {"maps": ("key", "query", "value", "output")}
         ways["averages of the queries: the map `query` made the values too"] = {
             "maps": ("query", "key", "query", "output")
@@ -194,6 +200,9 @@ def masked(shape, mask, answer):
     named = {}
     if mask.dtype == torch.bool:
         named["the output of the inverted mask: True means that the query may attend"] = lambda: answer(~mask)
+        named["the output of a mask whose True and False were added to the scores as 1 and 0"] = lambda: (
+            answer(mask.float())
+        )
     if T == S:
         named["the output of the transposed mask"] = lambda: answer(mask.mT)
     return named | {
@@ -231,13 +240,14 @@ def loaded(rng, m, shapes, ask):
 
 def reach_of_causal_attention(rng, m, B, T, D):
     """Expect a self-attention layer to depend on exactly what a causal and a padding mask permit."""
-    lengths = torch.from_numpy(rng.permutation([T, *rng.integers(1, T, B - 1)]))
+    # Where a query has one key only, its weight is 1 whatever it asks: an exact zero, or what rounding makes of it.
+    lengths = torch.from_numpy(rng.permutation([T, *rng.integers(2, T, B - 1)]))
     mask = (torch.arange(T) < lengths[:, None, None]) & torch.ones(T, T, dtype=torch.bool).tril()
     mask[rng.integers(B), 0] = False  # one query may attend to nothing, and so depends on nothing
     allowed = torch.zeros(B, T, B, T, dtype=torch.bool)
     for b, t in np.ndindex(B, T):
         allowed[b, t, b] = mask[b, t]
-        allowed[b, t, b, t] |= bool(mask[b, t].sum() > 1)  # by its own query
+        allowed[b, t, b, t] |= bool(mask[b, t].any())  # by its own query
 
     def attended(x):
         out = m(x, mask=mask)
@@ -283,6 +293,9 @@ class TestSplitHeads:
             ),
             f"shape {(B * H, T, K)}: the heads went into the batch and should stay apart": right.flatten(
                 0, 1
+            ),
+            f"shape {(H * B, T, K)}, head by head: the heads went into the batch and should stay apart": (
+                right.transpose(0, 1).flatten(0, 1)
             ),
             f"shape {(H, B, T, K)}: the heads stand before the batch": right.transpose(0, 1),
             f"shape {(B, H, K, T)}: rows and columns of each head are exchanged": right.mT,
@@ -384,6 +397,9 @@ class TestMergeHeads:
             ),
             f"shape {(B, H * T, K)}: the heads stand behind one another in time, not side by side": heads.flatten(
                 1, 2
+            ),
+            f"shape {(H, T, B * K)}: the sequences of the batch were joined, not the heads": torch.cat(
+                heads.unbind(0), dim=-1
             ),
             f"shape {(B, T, K)}: the heads were added up; each keeps its own features": heads.sum(1),
             f"shape {(B, T, K)}: the heads were averaged; each keeps its own features": heads.mean(1),
@@ -488,6 +504,10 @@ class TestMultiHeadAttention:
             ),
             "the output plus x: nothing is to be added here": lambda: right + x,
             "the map `output` applied twice": lambda: linear(right, weights, "output"),
+            "the bias of `output` added twice": lambda: right + weights.get("output.bias", 0.0),
+            "an output that was normed: a norm belongs to the layer around this one": lambda: F.layer_norm(
+                right, right.shape[-1:]
+            ),
         }
 
     @pytest.mark.points(1)
@@ -503,12 +523,14 @@ class TestMultiHeadAttention:
         """agrees with nn.MultiheadAttention on the same weights"""
         B, T, H, K = rng.distinct(4, high=5)
         m, weights = self.layer(student, rng, H * K, H)
-        for shape in [(B, T, H * K), (1, T, H * K), (B, 1, H * K)]:
+        for shape in [(B, T, H * K), (1, T, H * K), (B, 1, H * K), (B + 1, T, H * K)]:
             x = rng.tensor(*shape)
             ask = HEADS_PASS + " What happens between them, and what after?"
-            expect.close(
-                m(x.clone()), self.attend(weights, H, x), ask=ask, mistakes=self.mistakes(weights, H, x)
-            )
+            out = m(x.clone())
+            expect.array(out, shape=shape, dtype=torch.float32)
+            chance = "Is chance at work, such as dropout? This layer has none."
+            expect.close(m(x.clone()), out.detach(), what="a second answer to the same x", ask=chance)
+            expect.close(out, self.attend(weights, H, x), ask=ask, mistakes=self.mistakes(weights, H, x))
 
     @pytest.mark.points(1)
     @pytest.mark.needs("test_agrees_with_pytorch")
@@ -537,8 +559,10 @@ class TestMultiHeadAttention:
             expect.close(m(x, memory), expected, ask=ask, mistakes=mistakes)
         mask = permitted(rng, T, S)
         x, memory = rng.tensor(B, T, H * K), rng.tensor(B, S, H * K)
+        mistakes = masked((B, T, S), mask, lambda mask: self.attend(weights, H, x, memory, mask))
+        ask = "Is the mask handed on in cross-attention too? Are x, memory and mask the arguments, in this order?"
         out, expected = m(x, memory, mask), self.attend(weights, H, x, memory, mask)
-        expect.close(out, expected, ask="Are the arguments of forward x, memory and mask, in this order?")
+        expect.close(out, expected, ask=ask, mistakes=mistakes)
 
     @pytest.mark.points(2)
     @pytest.mark.needs("test_agrees_with_pytorch")
@@ -713,6 +737,10 @@ class TestCountParameters:
         if isinstance(value, (float, np.floating)):
             says = "Is one of your divisions `/`? `//` keeps whole numbers whole."
             expect.fail(expected=f"{what} as a whole number", got=f"{float(value):g}, a float", ask=says)
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+            says = "Plain arithmetic on the arguments gives an int. What does your `return` hand back?"
+            came = "None" if value is None else f"something else, of type {type(value).__name__}"
+            expect.fail(expected=f"{what} as a whole number, an int", got=came, ask=says)
         expect.equal(value, expected, what=what, ask=ask, mistakes=mistakes)
 
     def built(self, *maps, bias):
@@ -728,13 +756,14 @@ class TestCountParameters:
             expected = sum(p.numel() for p in nn.MultiheadAttention(D, heads).parameters())
             mistakes = {
                 "the weights only: each map has a bias as well": 4 * D * D,
-                "three maps: `output` is missing": 3 * D * (D + 1),
+                "three maps: there are four, query, key, value and output": 3 * D * (D + 1),
                 "as many maps as there are heads, each from D to D": heads * 3 * D * (D + 1) + D * (D + 1),
                 "four maps for every head, each from D to D": heads * 4 * D * (D + 1),
                 "maps from D to K: all heads together are D wide": 3 * (D // heads) * (D + 1) + D * (D + 1),
                 "four maps from D to K: all heads together are D wide": 4 * (D // heads) * (D + 1),
                 "a bias for three of four maps": 4 * D * D + 3 * D,
                 "one bias for all four maps": 4 * D * D + D,
+                "biases for two of four maps": 4 * D * D + 2 * D,
                 "one number for each bias: a bias is a vector of D numbers": 4 * D * D + 4,
                 "a bias for each head": 4 * D * D + 4 * heads,
                 "two biases for each map": 4 * D * (D + 2),
@@ -758,7 +787,7 @@ class TestCountParameters:
             mistakes = {
                 "a count with biases": 4 * D * (D + 1),
                 "a count from which biases were taken away": 4 * D * (D - 1),
-                "three maps: `output` is missing": 3 * D * D,
+                "three maps: there are four, query, key, value and output": 3 * D * D,
             }
             value = student.count_parameters(D, H, groups, bias=False)
             what = f"the count for D = {D}, {H} heads and no bias"
@@ -897,7 +926,7 @@ class TestGroupedQueryAttention:
         G, share, K, B, T = rng.distinct(5, high=6)
         H = G * share
         m, weights = self.layer(student, rng, G, share, K)
-        for shape in [(B, T, H * K), (1, T, H * K), (B, 1, H * K)]:
+        for shape in [(B, T, H * K), (1, T, H * K), (B, 1, H * K), (B + 1, T, H * K)]:
             x = rng.tensor(*shape)
             ask = f"{H} query heads, {G} pairs of key and value heads: which pair belongs to head h?"
             mistakes = self.mistakes(weights, x, H, G)
