@@ -30,9 +30,8 @@ def split_heads(x: Float[Tensor, "*B T D"], heads: int) -> Float[Tensor, "*B H T
     *_, width = x.shape
     if width % heads:
         raise ValueError(f"{heads} heads cannot share a width of {width} equally")
-    return x.unflatten(-1, (heads, width // heads)).transpose(
-        -3, -2
-    )  # (*B, T, D) -> (*B, T, H, K) -> (*B, H, T, K)
+    pieces = x.unflatten(-1, (heads, width // heads))  # (*B, T, D) -> (*B, T, H, K)
+    return pieces.transpose(-3, -2)  # (*B, T, H, K) -> (*B, H, T, K)
 
 
 def merge_heads(x: Float[Tensor, "*B H T K"]) -> Float[Tensor, "*B T D"]:
@@ -46,7 +45,8 @@ def merge_heads(x: Float[Tensor, "*B H T K"]) -> Float[Tensor, "*B T D"]:
 
     Source: Vaswani et al., 2017, section 3.2.2, "Concat".
     """
-    return x.transpose(-3, -2).flatten(-2)  # (*B, H, T, K) -> (*B, T, H, K) -> (*B, T, D)
+    pieces = x.transpose(-3, -2)  # (*B, H, T, K) -> (*B, T, H, K)
+    return pieces.flatten(-2)  # (*B, T, H, K) -> (*B, T, D)
 
 
 class MultiHeadAttention(nn.Module):
@@ -90,19 +90,20 @@ class MultiHeadAttention(nn.Module):
             x: (B, T, D), the sequences that ask.
             memory: (B, S, D), the sequences that are looked up; None stands for x itself (self-attention).
             mask: anything that broadcasts to (B, T, S), boolean (True: may attend) or additive (-inf forbids). It
-                holds for every head alike.
+                holds for every head alike, and need not have a dimension for the batch.
 
         Returns:
-            (B, T, D): for each position what all heads found, mixed by ``output``.
+            (B, T, D): for each position what all heads found, mixed by ``output``. A head finds zero where the position
+            may attend to nothing.
         """
         memory = x if memory is None else memory
-        query, key, value = (
-            split_heads(part, self.heads) for part in (self.query(x), self.key(memory), self.value(memory))
-        )
-        mask = (
-            None if mask is None else mask.unsqueeze(-3)
-        )  # (#B, #T, #S) -> (#B, 1, #T, #S): one for all heads
-        return self.output(merge_heads(scaled_dot_product_attention(query, key, value, mask)))
+        query = split_heads(self.query(x), self.heads)  # (B, T, D) -> (B, H, T, K)
+        key = split_heads(self.key(memory), self.heads)  # (B, S, D) -> (B, H, S, K)
+        value = split_heads(self.value(memory), self.heads)  # (B, S, D) -> (B, H, S, K)
+        if mask is not None and mask.ndim == 3:
+            mask = mask.unsqueeze(1)  # (#B, #T, #S) -> (#B, 1, #T, #S): the same for every head
+        found = scaled_dot_product_attention(query, key, value, mask)  # (B, H, T, K)
+        return self.output(merge_heads(found))  # (B, H, T, K) -> (B, T, D)
 
 
 def count_parameters(d_model: int, heads: int, groups: int | None = None, bias: bool = True) -> int:
@@ -120,9 +121,10 @@ def count_parameters(d_model: int, heads: int, groups: int | None = None, bias: 
 
     Source: Vaswani et al., 2017, section 3.2.2; Ainslie et al., "GQA", 2023, section 2.2.
     """
-    narrow = d_model if groups is None else groups * (d_model // heads)
-    outputs = (d_model, narrow, narrow, d_model)
-    return sum(width * (d_model + bias) for width in outputs)
+    groups = heads if groups is None else groups
+    narrow = groups * (d_model // heads)  # G·K, the width of all keys of a position
+    widths = (d_model, narrow, narrow, d_model)  # of what query, key, value and output return
+    return sum(width * (d_model + bias) for width in widths)
 
 
 class GroupedQueryAttention(nn.Module):
@@ -168,18 +170,20 @@ class GroupedQueryAttention(nn.Module):
 
         Args:
             x: (B, T, D).
-            mask: anything that broadcasts to (B, T, T), boolean (True: may attend) or additive (-inf forbids). It holds
-                for every head alike.
+            mask: anything that broadcasts to (B, T, T), boolean (True: may attend) or additive (-inf forbids). It
+                holds for every head alike, and need not have a dimension for the batch.
 
         Returns:
-            (B, T, D): for each position what all heads found, mixed by ``output``.
+            (B, T, D): for each position what all heads found, mixed by ``output``. A head finds zero where the position
+            may attend to nothing.
         """
-        query = split_heads(self.query(x), self.heads)  # (B, H, T, K)
-        key, value = (
-            split_heads(part, self.groups).repeat_interleave(
-                self.heads // self.groups, dim=-3
-            )  # (B, G, T, K) -> (B, H, T, K)
-            for part in (self.key(x), self.value(x))
-        )
-        mask = None if mask is None else mask.unsqueeze(-3)  # (#B, #T, #T) -> (#B, 1, #T, #T)
-        return self.output(merge_heads(scaled_dot_product_attention(query, key, value, mask)))
+        share = self.heads // self.groups
+        query = split_heads(self.query(x), self.heads)  # (B, T, D) -> (B, H, T, K)
+        key = split_heads(self.key(x), self.groups)  # (B, T, G·K) -> (B, G, T, K)
+        value = split_heads(self.value(x), self.groups)  # (B, T, G·K) -> (B, G, T, K)
+        key = key.repeat_interleave(share, dim=1)  # (B, G, T, K) -> (B, H, T, K): 0 0 1 1, not 0 1 0 1
+        value = value.repeat_interleave(share, dim=1)  # (B, G, T, K) -> (B, H, T, K)
+        if mask is not None and mask.ndim == 3:
+            mask = mask.unsqueeze(1)  # (#B, #T, #T) -> (#B, 1, #T, #T): the same for every head
+        found = scaled_dot_product_attention(query, key, value, mask)  # (B, H, T, K)
+        return self.output(merge_heads(found))  # (B, H, T, K) -> (B, T, D)
