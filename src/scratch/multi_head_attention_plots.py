@@ -165,9 +165,8 @@ def two_views(x, heads: int) -> Picture:
         for (i, j), number in np.ndenumerate(numbers):
             face = shade[int(number - 1) // D % len(shade)]
             ax.add_patch(Rectangle((left + j, i), 1, 1, facecolor=face, edgecolor="white", lw=1.2))
-            ax.text(
-                left + j + 0.5, i + 0.5, f"{int(number)}", ha="center", va="center", fontsize=FONT, color=INK
-            )
+            place = {"ha": "center", "va": "center", "fontsize": FONT, "color": INK}
+            ax.text(left + j + 0.5, i + 0.5, f"{int(number)}", **place)
 
     cells(0, x)
     for t in range(T):
@@ -178,9 +177,7 @@ def two_views(x, heads: int) -> Picture:
         for h, piece in enumerate(pieces):
             left = starts[name] + h * (K + 0.6)
             cells(left, piece)
-            ax.text(
-                left + K / 2, T + 0.55, f"head {h}", ha="center", va="center", fontsize=FONT - 1, color=INK
-            )
+            ax.text(left + K / 2, T + 0.65, f"head {h}", ha="center", fontsize=FONT - 1, color=INK)
     for name, text in titles.items():
         colour = WRONG if name == "wrong" else INK
         ax.text(starts[name] + widths[name] / 2, -0.5, text, ha="center", fontsize=FONT + 1, color=colour)

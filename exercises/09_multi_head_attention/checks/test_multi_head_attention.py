@@ -36,8 +36,8 @@ def permitted(rng, *shape):
 
 
 def forms(rng, mask):
-    """A boolean mask, and an additive one that forbids the same keys and prefers some of the others."""
-    return mask, rng.tensor(*mask.shape).masked_fill(~mask, -INF)
+    """A boolean mask, and an additive one that forbids the same keys, prefers some of the others, and has zeros."""
+    return mask, rng.tensor(*mask.shape).round().masked_fill(~mask, -INF)
 
 
 def linear(x, weights, name):
@@ -78,11 +78,13 @@ def woven(heads):
     return heads.permute(0, 2, 3, 1).flatten(2)
 
 
-def attend(query, key, value, *, mask=None, scale=None, causal=False, dim=-1):
-    """PyTorch's attention; with another ``dim`` the softmax runs over that."""
-    if dim == -1:
+def attend(query, key, value, *, mask=None, scale=None, causal=False, dim=-1, late=None, pool=False):
+    """PyTorch's attention; or a softmax over another ``dim``, a mask after it, the same weights for all heads."""
+    if dim == -1 and late is None and not pool:
         return F.scaled_dot_product_attention(query, key, value, mask, is_causal=causal, scale=scale)
-    return (query @ key.mT / key.shape[-1] ** 0.5).softmax(dim) @ value
+    weights = (query @ key.mT / key.shape[-1] ** 0.5).softmax(dim)
+    weights = weights if late is None else weights * (late if late.dtype == torch.bool else late > -INF)
+    return (weights.mean(1, keepdim=True) if pool else weights) @ value
 
 
 def by_hand(
@@ -154,6 +156,7 @@ def known(weights, H, x, memory, G=None):
         "attention to the past only, as under a causal mask, where no mask was given": {"causal": True},
         "a softmax over the queries": {"dim": -2},
         "a softmax over the heads": {"dim": 1},
+        "weights averaged over the heads: each head has weights of its own": {"pool": True},
     }
     if G in (None, H):
         ways["one head of width D: the rows were not split"] = {
@@ -194,10 +197,15 @@ def known(weights, H, x, memory, G=None):
     return {name: lambda way=way: by_hand(weights, H, x, memory, G, **way) for name, way in ways.items()}
 
 
-def masked(shape, mask, answer):
-    """What known mistakes make of a mask, given a function of the mask that is right."""
+def masked(shape, mask, answer, hand):
+    """What known mistakes make of a mask; ``answer`` is right for a mask, ``hand`` attends with (B, 1, T, S)."""
     B, T, S = shape
-    named = {}
+    lined_up = mask.unsqueeze(1) if mask.ndim == 3 else mask
+    named = {"the output of a mask that acts after the softmax": lambda: hand(late=lined_up)}
+    if mask.dtype != torch.bool:
+        named["the output of a mask whose zeros were taken for a no: they are added, and change nothing"] = (
+            lambda: hand(mask=lined_up.masked_fill(lined_up == 0, -INF))
+        )
     if mask.dtype == torch.bool:
         named["the output of the inverted mask: True means that the query may attend"] = lambda: answer(~mask)
         named["the output of a mask whose True and False were added to the scores as 1 and 0"] = lambda: (
@@ -216,6 +224,16 @@ def masked(shape, mask, answer):
             mask.expand(B, *mask.shape[-2:])[:1]
         ),
     }
+
+
+def lines_up(names, scores, mask):
+    """What to ask of somebody whose mask did not do what it says."""
+    if mask.dtype != torch.bool:
+        return "A mask of numbers is added to the scores as it is, whatever its shape. What does your code do with it?"
+    return (
+        f"Scores are {names} = {scores}, the mask is {tuple(mask.shape)}. Where must a dimension of 1 stand in it, if "
+        "anywhere, so that it lines up?"
+    )
 
 
 def misplaced(mask, answer):
@@ -527,7 +545,12 @@ class TestMultiHeadAttention:
             x = rng.tensor(*shape)
             ask = HEADS_PASS + " What happens between them, and what after?"
             out = m(x.clone())
-            expect.array(out, shape=shape, dtype=torch.float32)
+            expect.array(
+                out,
+                shape=shape,
+                dtype=torch.float32,
+                ask="The output is like x, (B, T, D). Which step ends otherwise?",
+            )
             chance = "Is chance at work, such as dropout? This layer has none."
             expect.close(m(x.clone()), out.detach(), what="a second answer to the same x", ask=chance)
             expect.close(out, self.attend(weights, H, x), ask=ask, mistakes=self.mistakes(weights, H, x))
@@ -559,7 +582,12 @@ class TestMultiHeadAttention:
             expect.close(m(x, memory), expected, ask=ask, mistakes=mistakes)
         mask = permitted(rng, T, S)
         x, memory = rng.tensor(B, T, H * K), rng.tensor(B, S, H * K)
-        mistakes = masked((B, T, S), mask, lambda mask: self.attend(weights, H, x, memory, mask))
+        mistakes = masked(
+            (B, T, S),
+            mask,
+            lambda mask: self.attend(weights, H, x, memory, mask),
+            lambda **way: by_hand(weights, H, x, memory, **way),
+        )
         ask = "Is the mask handed on in cross-attention too? Are x, memory and mask the arguments, in this order?"
         out, expected = m(x, memory, mask), self.attend(weights, H, x, memory, mask)
         expect.close(out, expected, ask=ask, mistakes=mistakes)
@@ -575,11 +603,13 @@ class TestMultiHeadAttention:
         for shape in [(T, S), (B, 1, S), (1, T, S), (B, T, S)]:
             for mask in forms(rng, permitted(rng, *shape)):
                 out = m(x, memory, mask=mask)
-                mistakes = masked((B, T, S), mask, lambda mask: self.attend(weights, H, x, memory, mask))
-                ask = (
-                    f"Scores are (B, H, T, S) = {(B, H, T, S)}, the mask is {shape}. Where must a dimension of 1 stand "
-                    "in it, if anywhere, so that it lines up?"
+                mistakes = masked(
+                    (B, T, S),
+                    mask,
+                    lambda mask: self.attend(weights, H, x, memory, mask),
+                    lambda **way: by_hand(weights, H, x, memory, **way),
                 )
+                ask = lines_up("(B, H, T, S)", (B, H, T, S), mask)
                 expect.close(out, self.attend(weights, H, x, memory, mask), ask=ask, mistakes=mistakes)
         mask = permitted(rng, T, T)
         expect.close(
@@ -889,6 +919,9 @@ class TestGroupedQueryAttention:
         def rows(heads, share):
             return heads.repeat_interleave(share, 2).reshape(len(heads), -1, *heads.shape[2:])
 
+        def along_the_batch(heads, share):
+            return heads.repeat(share, 1, 1, 1).reshape(len(heads), -1, *heads.shape[2:])
+
         def features(heads, share):
             return cut(join(heads).repeat_interleave(share, -1), H)
 
@@ -900,6 +933,7 @@ class TestGroupedQueryAttention:
             "the average of the groups' keys and values for all heads": (average, average),
             "the groups in reverse order": (reversed_, reversed_),
             "copies along the positions: repeat the heads, not the rows": (rows, rows),
+            "heads mixed up with the batch: copies were laid down along the batch": (along_the_batch,) * 2,
             "copies cut from the features: repeat the heads, not the features of a row": (features, features),
         }
         right = self.attend(weights, x, H, G)
@@ -956,11 +990,13 @@ class TestGroupedQueryAttention:
         x = rng.tensor(B, T, H * K)
         for shape in [(T, T), (B, 1, T), (1, T, T), (B, T, T)]:
             for mask in forms(rng, permitted(rng, *shape)):
-                mistakes = masked((B, T, T), mask, lambda mask: self.attend(weights, x, H, G, mask))
-                ask = (
-                    f"Scores are (B, H, T, T) = {(B, H, T, T)}, the mask is {shape}. Where must a dimension of 1 "
-                    "stand in it, if anywhere, so that it lines up?"
+                mistakes = masked(
+                    (B, T, T),
+                    mask,
+                    lambda mask: self.attend(weights, x, H, G, mask),
+                    lambda **way: by_hand(weights, H, x, x, G, **way),
                 )
+                ask = lines_up("(B, H, T, T)", (B, H, T, T), mask)
                 expected = self.attend(weights, x, H, G, mask)
                 expect.close(m(x, mask), expected, ask=ask, mistakes=mistakes)
 
