@@ -34,11 +34,18 @@ class LayerNorm(nn.Module):
     def forward(self, x: Float[Tensor, "*B D"]) -> Float[Tensor, "*B D"]:
         """Return (x − mean) / √(variance + eps) · weight + bias, with mean and variance of each row by itself.
 
-        The variance is the mean of the D squared deviations: it is divided by D, not by D − 1.
+        The variance is the mean of the D squared deviations from the mean: it is divided by D, not by D − 1, and it is
+        right for rows far from zero too.
+
+        Args:
+            x: any number of rows of D features; it is left unchanged.
+
+        Returns:
+            Rows of the same shape and dtype.
         """
-        centred = x - x.mean(dim=-1, keepdim=True)
-        variance = (centred * centred).mean(dim=-1, keepdim=True)  # (*B, 1)
-        return centred * torch.rsqrt(variance + self.eps) * self.weight + self.bias
+        deviation = x - x.mean(dim=-1, keepdim=True)
+        variance = deviation.square().mean(dim=-1, keepdim=True)  # (*B, 1)
+        return deviation / torch.sqrt(variance + self.eps) * self.weight + self.bias
 
 
 class FeedForward(nn.Module):
@@ -58,7 +65,7 @@ class FeedForward(nn.Module):
         self.activation = activation
 
     def forward(self, x: Float[Tensor, "*B D"]) -> Float[Tensor, "*B D"]:
-        """Return output(activation(hidden(x)))."""
+        """Return output(activation(hidden(x))): (*B, D) -> (*B, F) -> (*B, D)."""
         return self.output(self.activation(self.hidden(x)))
 
 
@@ -73,7 +80,14 @@ class Residual(nn.Module):
     """
 
     def __init__(self, d_model: int, dropout: float = 0.1, norm_first: bool = False):
-        """Create ``norm``, a ``LayerNorm``, and a dropout for this share of what the sub-layer finds."""
+        """Create ``norm`` and a dropout.
+
+        Args:
+            d_model: D.
+            dropout: the share of the entries of the sub-layer's result that is zeroed, in training mode, at random; the
+                others are divided by 1 − dropout. Nothing else is dropped, and in evaluation mode nothing at all.
+            norm_first: whether the norm comes before the sub-layer or behind the sum.
+        """
         super().__init__()
         self.norm = LayerNorm(d_model)
         self.dropout = nn.Dropout(dropout)
@@ -82,7 +96,12 @@ class Residual(nn.Module):
     def forward(
         self, x: Float[Tensor, "B T D"], sublayer: Callable[[Tensor], Tensor]
     ) -> Float[Tensor, "B T D"]:
-        """Return x with what the sub-layer, a function from (B, T, D) to (B, T, D), makes of it added."""
+        """Return x with what the sub-layer finds added to it.
+
+        Args:
+            x: (B, T, D), the residual stream; it is left unchanged.
+            sublayer: a function from (B, T, D) to (B, T, D). It is called once.
+        """
         if self.norm_first:
             return x + self.dropout(sublayer(self.norm(x)))
         return self.norm(x + self.dropout(sublayer(x)))
@@ -98,7 +117,15 @@ class EncoderLayer(nn.Module):
     """
 
     def __init__(self, d_model: int, heads: int, d_ff: int, dropout: float = 0.1, norm_first: bool = False):
-        """Create a ``MultiHeadAttention``, a ``FeedForward``, and a ``Residual`` for each of the two."""
+        """Create a ``MultiHeadAttention``, a ``FeedForward``, and a ``Residual`` for each of the two.
+
+        Args:
+            d_model: D.
+            heads: H, which divides D.
+            d_ff: F, the inner width of the feed-forward net.
+            dropout: for both residuals.
+            norm_first: for both residuals: pre-norm where True.
+        """
         super().__init__()
         self.attention = MultiHeadAttention(d_model, heads)
         self.feed_forward = FeedForward(d_model, d_ff)
@@ -110,7 +137,12 @@ class EncoderLayer(nn.Module):
         x: Float[Tensor, "B T D"],
         mask: Bool[Tensor, "#B #T #T"] | Float[Tensor, "#B #T #T"] | None = None,
     ) -> Float[Tensor, "B T D"]:
-        """Return the sequence after attention (restricted by the mask, True: may attend) and feed-forward net."""
+        """Return the sequence after self-attention and feed-forward net.
+
+        Args:
+            x: (B, T, D).
+            mask: who may attend to whom, anything that broadcasts to (B, T, T): boolean (True: may attend) or additive.
+        """
         x = self.attention_residual(x, lambda x: self.attention(x, mask=mask))
         return self.feed_forward_residual(x, self.feed_forward)
 
@@ -127,7 +159,7 @@ class Encoder(nn.Module):
     def __init__(
         self, d_model: int, heads: int, d_ff: int, layers: int, dropout: float = 0.1, norm_first: bool = False
     ):
-        """Create ``layers``, so many ``EncoderLayer``s, and ``norm``."""
+        """Create ``layers``, so many ``EncoderLayer``s with these settings, and ``norm``."""
         super().__init__()
         self.layers = nn.ModuleList(
             EncoderLayer(d_model, heads, d_ff, dropout, norm_first) for _ in range(layers)
