@@ -47,15 +47,15 @@ def norm_by_hand(x, weight, bias, eps=1e-5, dims=-1, correction=0, how="inside")
         "inside": (variance + eps).sqrt(),
         "outside": variance.sqrt() + eps,
         "no eps": variance.sqrt(),
-        "squared eps": (variance + eps**2).sqrt(),
         "at least eps": variance.clamp(min=eps).sqrt(),
         "no root": variance + eps,
         "absolute": deviation.abs().mean(dims, keepdim=True) + eps,
     }.get(how, (variance + eps).sqrt())
     if how == "mean stays":
         deviation = x
-    if how == "mean square":
-        deviation, root = x, (x.square().mean(dims, keepdim=True) + eps).sqrt()
+    if how in ("mean square", "square of rows"):
+        root = (x.square().mean(dims, keepdim=True) + eps).sqrt()
+        deviation = x if how == "mean square" else deviation
     return deviation / root * weight + bias
 
 
@@ -80,6 +80,9 @@ def norm_mistakes(x, weight, bias, eps):
             how="absolute"
         ),
         "rows divided by their root mean square, from which no mean was taken": by(how="mean square"),
+        "deviations divided by the root mean square of the row as it came: it is the deviations that are squared": by(
+            how="square of rows"
+        ),
         "rows from which the mean was not taken, divided by their standard deviation": by(how="mean stays"),
         "normalised rows before `weight` and `bias`": norm_by_hand(x, plain, zero, eps),
         "rows without the shift by `bias`": norm_by_hand(x, weight, zero, eps),
@@ -153,8 +156,7 @@ class TestLayerNorm:
 
             mistakes = {
                 "eps outside the root, √variance + eps: these rows come out much larger": by("outside"),
-                "rows normalised without eps": by("no eps"),
-                "eps squared under the root": by("squared eps"),
+                "rows normalised without eps, or with one that was squared": by("no eps"),
                 "a variance raised to at least eps: eps is to be added": by("at least eps"),
                 "an unbiased variance, divided by D − 1": by(correction=1),
                 "the eps that `__init__` was given left aside: this is what 1e-5 gives": by(eps=1e-5),
@@ -406,7 +408,7 @@ class TestResidual:
     def test_post_norm(self, student, rng):
         """adds what the sub-layer finds, and then norms the sum"""
         f = found_by
-        for options in ((), (0.1, False)):
+        for options in ((0.0,), (0.0, False)):
             m, norm = self.part(student, rng, 4, *options)
             m.eval()
             mistakes = {
@@ -436,7 +438,7 @@ class TestResidual:
     @pytest.mark.needs("test_parameters")
     def test_pre_norm(self, student, rng):
         """norms what the sub-layer reads, and leaves the stream alone"""
-        m, norm = self.part(student, rng, 4, norm_first=True)
+        m, norm = self.part(student, rng, 4, 0.0, norm_first=True)
         m.eval()
         f = found_by
         mistakes = {
@@ -510,7 +512,7 @@ class TestResidual:
                 one = int((~close.any(-1)).nonzero()[0])
                 shown = ", ".join(f"{n:.3f}" for n in (out[one] - x[one, 0]).tolist())
                 expect.fail(
-                    expected=f"x plus the sub-layer's result, of which each entry is zeroed or divided by 1 − p (p = {p})",
+                    expected=f"x plus the sub-layer's result, each entry zeroed or divided by 1 − p (p = {p})",
                     got=named or f"rows that no choice of zeros leads to; one of them minus its x: {shown}",
                     ask="What exactly does your dropout take in, and what happens to its result?",
                 )
