@@ -6,6 +6,7 @@ forbids), and its query, key and value maps are one packed matrix.
 """
 
 import re
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -14,9 +15,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from proctor import expect
+from proctor.proxies import generate
 
 DOUBLE = torch.float64
 INF = float("inf")
+ALL = 1 - 1e-9  # as a dropout: everything, for code too that divides by 1 − p
 ATTENTION = ("query", "key", "value", "output")
 NORMS = {"n1": "attention_residual.norm", "n2": "feed_forward_residual.norm"}
 THEIRS = {
@@ -106,9 +109,9 @@ def theirs(mask, batch, heads):
 class Parts:
     """The functions that a layer is composed of, in float64, so that mistakes can be composed of them too."""
 
-    def __init__(self, weights, heads, mask=None):
+    def __init__(self, weights, heads, mask=None, activation=torch.relu):
         self.w = {name: weight.double() for name, weight in weights.items()}
-        self.heads, self.mask = heads, mask
+        self.heads, self.mask, self.activation = heads, mask, activation
 
     def linear(self, x, name):
         return F.linear(x, self.w[f"{name}.weight"], self.w[f"{name}.bias"])
@@ -128,7 +131,7 @@ class Parts:
 
     def f(self, x):
         """The feed-forward net."""
-        return self.linear(self.linear(x, "feed_forward.hidden").relu(), "feed_forward.output")
+        return self.linear(self.activation(self.linear(x, "feed_forward.hidden")), "feed_forward.output")
 
     def n1(self, x):
         return self._norm(x, NORMS["n1"])
@@ -146,6 +149,31 @@ class Parts:
             return x + self.f(self.n2(x))
         x = self.n1(x + self.a(x))
         return self.n2(x + self.f(x))
+
+
+def inner_mistakes(p, norm_first):
+    """What goes wrong inside the sub-layers, by what comes of it."""
+
+    def with_batch(x):
+        twin = Parts(p.w, p.heads)
+        twin.a = lambda y: p.a(y.transpose(0, 1)).transpose(0, 1)
+        return twin.layer(x, norm_first)
+
+    def causal(x):
+        return Parts(p.w, p.heads, torch.ones(x.shape[1], x.shape[1], dtype=torch.bool).tril())
+
+    D = len(p.w["attention.query.bias"])
+    return {
+        "attention over the batch: the sequences looked at one another": with_batch,
+        "attention to the past only, as under a causal mask, where no mask was given": lambda x: causal(
+            x
+        ).layer(x, norm_first),
+        "attention with one head": lambda x: Parts(p.w, 1).layer(x, norm_first),
+        "attention with as many heads as features": lambda x: Parts(p.w, D).layer(x, norm_first),
+        "a GELU in the feed-forward net: it is made with a ReLU": lambda x: Parts(
+            p.w, p.heads, None, F.gelu
+        ).layer(x, norm_first),
+    }
 
 
 def post_norm_mistakes(p):
@@ -318,8 +346,16 @@ class TestEncoderLayer:
         for shape in [(B, T, D), (1, T, D), (B, 1, D)]:
             x = rng.tensor(*shape)
             expected = reference(x.double()).detach().float()
-            mistakes = told(mistakes_of(parts), x)
-            expect.close(m(x), expected, atol=1e-4, rtol=1e-3, what="the output", ask=ask, mistakes=mistakes)
+            mistakes = told(mistakes_of(parts) | inner_mistakes(parts, norm_first), x)
+            try:
+                out = m(x)
+            except TypeError as error:
+                if "not callable" not in str(error):
+                    raise
+                got = f"TypeError: {str(error).splitlines()[0][:100]}"
+                call = "A residual calls its sub-layer. Do you hand it a function, or what a function has returned?"
+                expect.fail(expected="a sub-layer that the residual can call", got=got, ask=call)
+            expect.close(out, expected, atol=1e-4, rtol=1e-3, what="the output", ask=ask, mistakes=mistakes)
 
     @pytest.mark.points(2)
     @pytest.mark.needs("test_parameters")
@@ -359,9 +395,15 @@ class TestEncoderLayer:
                         return lambda: Parts(weights, H, mask).layer(x.double(), norm_first).float()
 
                     mistakes = {
-                        "the output without a mask: it did not reach the attention": by(None),
+                        "the output without a mask: it did not reach the attention, or was read as yes or no, "
+                        "where any number but 0 is a yes": by(None),
                         "the output of the inverted mask: True means that a position may attend": by(~mask),
                         "the output of the transposed mask": by(full.mT),
+                        "the output of the first sequence's mask, for all sequences": by(
+                            full.reshape(-1, T, T)[:1]
+                        ),
+                        "True and False added to the scores as 1 and 0": by(mask.float()),
+                        "an additive mask of which only the -inf had an effect": by(mask),
                         "the output of a causal mask": by(torch.ones(T, T, dtype=torch.bool).tril()),
                     }
                     ask = (
@@ -498,11 +540,11 @@ class TestEncoderLayer:
             learns(m, wanted_of(reference))
 
 
-def stack_mistakes(x, weights, heads, count, norm_first, mask=None):
+def stack_mistakes(x, weights, heads, count, norm_first):
     """What is stacked wrongly, by what comes of it."""
     x = x.double()
     layers = [
-        lambda y, mask=mask, i=i: Parts(below(weights, f"layers.{i}."), heads, mask).layer(y, norm_first)
+        lambda y, mask=None, i=i: Parts(below(weights, f"layers.{i}."), heads, mask).layer(y, norm_first)
         for i in range(count)
     ]
     last = below(weights, "norm.")
@@ -513,10 +555,10 @@ def stack_mistakes(x, weights, heads, count, norm_first, mask=None):
     def bare(y):
         return F.layer_norm(y, y.shape[-1:])
 
-    def run(order, between=lambda y: y, end=norm, start=lambda y: y):
+    def run(order, between=lambda y: y, end=norm, start=lambda y: y, mask=None):
         y = start(x)
         for i in order:
-            y = between(layers[i](y))
+            y = between(layers[i](y, mask))
         return end(y).float()
 
     def residual():
@@ -525,7 +567,7 @@ def stack_mistakes(x, weights, heads, count, norm_first, mask=None):
             y = y + layer(y)
         return norm(y).float()
 
-    order = list(range(count))
+    order, tril = list(range(count)), torch.ones(x.shape[1], x.shape[1], dtype=torch.bool).tril()
     mistakes = {
         "the layers from the last to the first: x passes `layers[0]` first": lambda: run(order[::-1]),
         "the first layer alone": lambda: run([0]),
@@ -537,6 +579,9 @@ def stack_mistakes(x, weights, heads, count, norm_first, mask=None):
         "the last layer left out": lambda: run(order[:-1]),
         "the first layer left out": lambda: run(order[1:]),
         "the layers passed twice": lambda: run(order * 2),
+        "attention to the past only, as under a causal mask, where no mask was given": lambda: run(
+            order, mask=tril
+        ),
         "x added to the result of every layer: residual connections are inside the layers": residual,
         "the sum of what all layers make of x": lambda: norm(sum(layer(x) for layer in layers)).float(),
     }
@@ -571,11 +616,12 @@ class TestEncoder:
         m.eval()  # what dropout does in training has a check of its own
         return m, weights
 
-    def names(self, m):
-        """The names of the parameters, as far as there are any: a message of `expect` does not list all of them."""
+    def names(self, m, most):
+        """The names of the first parameters: a message of `expect` does not list all of them."""
         try:
-            return [str(name) for name, _ in m.named_parameters()]
-        except Exception:
+            pairs = generate(m.named_parameters, most)
+            return [str(pair[0]) for pair in islice(pairs, most) if isinstance(pair, tuple) and pair]
+        except Exception:  # it has no such method, or one that fails: then `expect` has said so
             return []
 
     def owns(self, m, shapes, count, norm_first):
@@ -585,7 +631,7 @@ class TestEncoder:
         except expect.Unmet as unmet:
             got = "".join(line for line in str(unmet).splitlines() if line.startswith("Got"))
             got = got.removeprefix("Got").strip()
-            names = self.names(m)
+            names = self.names(m, len(shapes) + 50)
             owners = len({name.split(".")[1] for name in names if re.match(r"layers\.\d+\.", name)})
             ends = "norm.weight" in names
             ask = (
@@ -597,7 +643,8 @@ class TestEncoder:
             elif owners and ends != norm_first:
                 got = "a `norm` with parameters" if ends else "no last norm with parameters"
                 ask = "With `norm_first` the stack ends in a LayerNorm, without it in an nn.Identity."
-            got = got[:200] + ("…" if len(got) > 200 else "")
+            else:
+                return expect.parameters(m, shapes, ask=ask)
             layers = f"{count} EncoderLayer{'s' * (count > 1)}"
             end = "a last LayerNorm" if norm_first else "no last norm"
             expect.fail(expected=f"the parameters of {layers} and {end}", got=got, ask=ask)
@@ -702,16 +749,16 @@ class TestEncoder:
         D, H, wide, B, T = setting(rng)
         x = rng.tensor(B, T, D)
         for norm_first in (False, True):
-            m, weights = self.stack(student, rng, D, H, wide, 2, 1.0, norm_first=norm_first)
+            m, weights = self.stack(student, rng, D, H, wide, 2, ALL, norm_first=norm_first)
             m.train()
-            kept = x.double()  # with a dropout of 1 the sub-layers add nothing
+            kept = x.double()  # the sub-layers add nothing
             for i in range(2):
                 parts = Parts(below(weights, f"layers.{i}."), H)
                 kept = kept if norm_first else parts.n2(parts.n1(kept))
             last = below(weights, "norm.")
             expected = F.layer_norm(kept, (D,), *(w.double() for w in last.values())) if last else kept
-            ask = "With a dropout of 1 every sub-layer adds nothing. Which layer did not get its dropout?"
-            what = "the output in training, with dropout=1.0,"
+            ask = "With such a dropout every sub-layer adds nothing. Which layer did not get its dropout?"
+            what = "the output in training, with a dropout of all but 1e-9,"
             expect.close(m(x), expected.float(), atol=1e-4, rtol=1e-3, what=what, ask=ask)
             m.eval()
             expected = pytorch_stack(D, H, wide, 2, norm_first, weights)(x.double()).detach().float()

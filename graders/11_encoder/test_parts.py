@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from proctor import expect
 
 DOUBLE = torch.float64
+ALL = 1 - 1e-9  # as a dropout: everything, for code too that divides by 1 − p
 
 
 def sizes(rng, count):
@@ -49,6 +50,7 @@ def norm_by_hand(x, weight, bias, eps=1e-5, dims=-1, correction=0, how="inside")
         "no eps": variance.sqrt(),
         "at least eps": variance.clamp(min=eps).sqrt(),
         "no root": variance + eps,
+        "sum": (variance * x.shape[-1] + eps).sqrt(),
         "absolute": deviation.abs().mean(dims, keepdim=True) + eps,
     }.get(how, (variance + eps).sqrt())
     if how == "mean stays":
@@ -76,6 +78,9 @@ def norm_mistakes(x, weight, bias, eps):
             correction=1
         ),
         "deviations divided by the variance: the root is missing": by(how="no root"),
+        "deviations divided by the root of the sum of their squares: the variance is their mean": by(
+            how="sum"
+        ),
         "deviations divided by their mean absolute value: the variance is the mean of their squares": by(
             how="absolute"
         ),
@@ -164,6 +169,9 @@ class TestLayerNorm:
             ask = f"The entries are near {0.5 * eps**0.5:.1g}, the variance below eps = {eps:g}. Where does eps enter?"
             expected = F.layer_norm(x, (4,), weights["weight"], weights["bias"], eps)
             expect.close(m(x), expected, what="the output", ask=ask, mistakes=mistakes)
+            m.eval()
+            ask = "A layer norm does the same in training and in evaluation. Which line of yours looks at the mode?"
+            expect.close(m(x), expected, what="the output in evaluation mode", ask=ask)
 
     @pytest.mark.points(1)
     @pytest.mark.needs("test_agrees_with_pytorch")
@@ -265,6 +273,7 @@ class TestFeedForward:
         """widens, bends by a ReLU, and narrows"""
         B, T, D, wide = sizes(rng, 4)
         m, w = self.net(student, rng, D, wide)
+        m.eval()
         for shape in [(B, T, D), (D,), (1, 1, D), (2, B, T, D)]:
             x = rng.tensor(*shape)
             out, expected = m(x), self.by_hand(x, w)
@@ -291,6 +300,9 @@ class TestFeedForward:
             }
             ask = "What happens to a negative entry of the inner row, and what to a negative entry of the result?"
             expect.close(out, expected.float(), atol=1e-4, what="the output", ask=ask, mistakes=mistakes)
+        m.train()
+        ask = "Is there a dropout in your net? It belongs to the residual connection, around the net."
+        expect.close(m(x), expected.float(), atol=1e-4, what="the output in training mode", ask=ask)
 
     @pytest.mark.points(1)
     @pytest.mark.needs("test_agrees_with_pytorch")
@@ -364,15 +376,19 @@ def found_by(y):
 
 
 class Sublayer:
-    """A sub-layer that counts its calls and gives away what it was called with."""
+    """A sub-layer that counts its calls."""
 
     def __init__(self):
         self.seen = []
 
-    def __call__(self, y):
-        self.seen.append(y.detach().clone() if isinstance(y, torch.Tensor) else y)
-        expect.array(y, what="what the sub-layer is called with")
-        return found_by(y.detach())
+    def __call__(self, *args, **kwargs):
+        one = len(args) == 1 and not kwargs
+        got = f"{len(args) + len(kwargs)} arguments"
+        ask = "The sub-layer knows all else that it needs. What does your forward hand to it?"
+        expect.holds(one, expected="a call of the sub-layer with one argument", got=got, ask=ask)
+        expect.array(args[0], what="what the sub-layer is called with")
+        self.seen.append(tuple(args[0].shape))
+        return found_by(args[0].detach())
 
 
 @pytest.mark.exercise("Residual")
@@ -461,6 +477,8 @@ class TestResidual:
             "x as it came": lambda x: x,
             "x − sublayer(norm(x)): the two are added": lambda x: x - f(norm(x)),
             "x + norm(x) + sublayer(norm(x)): one term too many": lambda x: x + norm(x) + f(norm(x)),
+            "x + x + sublayer(norm(x)): one x too many": lambda x: x + x + f(norm(x)),
+            "x · sublayer(norm(x)): the two are added": lambda x: x * f(norm(x)),
         }
         ask = "Pre-norm: norm, then sub-layer, then sum with x as it came. Which of them touches the stream itself?"
         self.compare(student, rng, m, norm, lambda x: x + f(norm(x)), mistakes, ask)
@@ -540,15 +558,15 @@ class TestResidual:
     @pytest.mark.draws(1)
     def test_dropout_by_default(self, student, rng):
         """drops a tenth in training unless told otherwise, and all or nothing where told so"""
-        for p, options in ((0.1, {}), (0.0, {"dropout": 0.0}), (1.0, {"dropout": 1.0})):
+        for p, options in ((0.1, {}), (0.0, {"dropout": 0.0}), (ALL, {"dropout": ALL})):
             m, _ = self.part(student, rng, 4, norm_first=True, **options)
             m.train()
             x = rng.tensor(3, 60, 4)
             out = m(x, torch.ones_like)
             expect.array(out, shape=(3, 60, 4), dtype=torch.float32)
             highest = (out.detach() - x).max().item()
-            want = 1 / (1 - p) if p < 1 else 0.0
-            given = f"dropout={p:g}" if options else "the default dropout of 0.1"
+            want = 1 / (1 - p) if p < ALL else 0.0
+            given = f"dropout={p:.10g}" if options else "the default dropout of 0.1"
             expect.close(
                 torch.tensor(highest), torch.tensor(want), atol=1e-4,
                 what=f"the largest entry that is added where the sub-layer finds ones, with {given},",

@@ -52,10 +52,8 @@ class Residual(nn.Module):
         self.norm_first = norm_first
 
     def drop(self, found):
-        if not self.training or self.dropout == 0:
+        if not self.training:
             return found
-        if self.dropout == 1:
-            return torch.zeros_like(found)
         keep = torch.rand(found.shape) >= self.dropout
         return torch.where(keep, found, torch.zeros_like(found)) / (1 - self.dropout)
 
