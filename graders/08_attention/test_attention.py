@@ -3,6 +3,8 @@
 Every check draws fresh inputs. Answers are judged by loops in float64, by PyTorch's own operator, or by a property.
 """
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -339,6 +341,56 @@ class TestAttentionWeights:
         )
 
 
+def wrong_attention(query, key, value):
+    """What known mistakes make of attention without a mask."""
+    raw, K, V = query @ key.mT, query.shape[-1], value.shape[-1]
+    t, s = raw.shape[-2:]
+    return {
+        "attention without the division by √K": raw.softmax(-1) @ value,
+        "attention with scores divided by K, not by √K": (raw / K).softmax(-1) @ value,
+        "attention with scores divided by √V: the width of the values, not of the keys": (
+            (raw / V**0.5).softmax(-1) @ value
+        ),
+        "attention with a softmax over the queries": (raw / K**0.5).softmax(-2) @ value,
+        "the averages of the keys, not of the values": (raw / K**0.5).softmax(-1) @ key,
+        "the value of the best key alone: a maximum in place of the softmax": (
+            F.one_hot(raw.argmax(-1), s).float() @ value
+        ),
+        "attention to the past only, as under a causal mask, where no mask was given": (
+            F.scaled_dot_product_attention(query, key, value, is_causal=True)
+        ),
+        "weights transposed before they met the values": (
+            (raw / K**0.5).softmax(-1).mT @ value if t == s else value
+        ),
+        "query and key in each other's place: the keys asked": (
+            (raw.mT / K**0.5).softmax(-1) @ value if t == s else value
+        ),
+        "attention scaled after the softmax, not before": raw.softmax(-1) / K**0.5 @ value,
+        "scores times values: there is no softmax between": raw / K**0.5 @ value,
+        "the plain average of the values": value.mean(-2, True).expand(*query.shape[:-1], V),
+        "the weights themselves: they have not met the values yet": (raw / K**0.5).softmax(-1),
+    }
+
+
+def wrongly_masked(query, key, value, mask, form):
+    """What known mistakes make of attention under a mask; ``form`` is the mask that was given, or what it comes to."""
+    K = query.shape[-1]
+    raw = query @ key.mT / K**0.5
+    return {
+        "the output without a mask: it was not passed on": raw.softmax(-1) @ value,
+        "the output of the inverted mask": weights_by_hand(raw, ~mask).float() @ value,
+        "the output of a mask that acts after the softmax": (raw.softmax(-1) * mask) @ value,
+        "the output of a mask multiplied by √K": weights_by_hand(
+            raw, form if form is mask else form * K**0.5
+        ).float()
+        @ value,
+        "the output of a mask divided by √K": weights_by_hand(
+            raw, form if form is mask else form / K**0.5
+        ).float()
+        @ value,
+    }
+
+
 @pytest.mark.exercise("scaled_dot_product_attention")
 class TestScaledDotProductAttention:
     @pytest.mark.points(2)
@@ -355,35 +407,11 @@ class TestScaledDotProductAttention:
             ((1,), 1, 1),
         ]:
             query, key, value = rng.tensor(*batch, t, K), rng.tensor(*batch, s, K), rng.tensor(*batch, s, V)
-            raw, expected = query @ key.mT, F.scaled_dot_product_attention(query, key, value)
+            expected = F.scaled_dot_product_attention(query, key, value)
             out = student.scaled_dot_product_attention(query.clone(), key.clone(), value)
-            mistakes = {
-                "attention without the division by √K": raw.softmax(-1) @ value,
-                "attention with scores divided by K, not by √K": (raw / K).softmax(-1) @ value,
-                "attention with scores divided by √V: the width of the values, not of the keys": (
-                    (raw / V**0.5).softmax(-1) @ value
-                ),
-                "attention with a softmax over the queries": (raw / K**0.5).softmax(-2) @ value,
-                "the averages of the keys, not of the values": (raw / K**0.5).softmax(-1) @ key,
-                "the value of the best key alone: a maximum in place of the softmax": (
-                    F.one_hot(raw.argmax(-1), s).float() @ value
-                ),
-                "attention to the past only, as under a causal mask, where no mask was given": (
-                    F.scaled_dot_product_attention(query, key, value, is_causal=True)
-                ),
-                "weights transposed before they met the values": (
-                    (raw / K**0.5).softmax(-1).mT @ value if t == s else value
-                ),
-                "query and key in each other's place: the keys asked": (
-                    (raw.mT / K**0.5).softmax(-1) @ value if t == s else value
-                ),
-                "attention scaled after the softmax, not before": raw.softmax(-1) / K**0.5 @ value,
-                "scores times values: there is no softmax between": raw / K**0.5 @ value,
-                "the plain average of the values": value.mean(-2, True).expand(*batch, t, V),
-                "the weights themselves: they have not met the values yet": (raw / K**0.5).softmax(-1),
-            }
             ask = "Which of the three is off: scores, weights, weighted sum? Do the first two pass their own checks?"
-            expect.close(out, expected, what="the output", ask=ask, mistakes=mistakes)
+            wrong = partial(wrong_attention, query, key, value)
+            expect.close(out, expected, what="the output", ask=ask, mistakes=wrong)
 
     @pytest.mark.points(2)
     @pytest.mark.needs("test_agrees_with_pytorch")
@@ -391,27 +419,14 @@ class TestScaledDotProductAttention:
         """agrees with PyTorch under boolean and additive masks"""
         K, B, T, S, V = sizes(rng, 5)
         query, key, value = rng.tensor(B, T, K), rng.tensor(B, S, K), rng.tensor(B, S, V)
-        raw = query @ key.mT / K**0.5
         for shape in [(B, T, S), (B, 1, S), (T, S)]:
             mask = permitted(rng, *shape)
             for form in (mask, rng.tensor(*shape).masked_fill(~mask, -INF)):
                 out = student.scaled_dot_product_attention(query.clone(), key.clone(), value, mask=form)
-                mistakes = {
-                    "the output without a mask: it was not passed on": raw.softmax(-1) @ value,
-                    "the output of the inverted mask": weights_by_hand(raw, ~mask).float() @ value,
-                    "the output of a mask that acts after the softmax": (raw.softmax(-1) * mask) @ value,
-                    "the output of a mask multiplied by √K": weights_by_hand(
-                        raw, form if form is mask else form * K**0.5
-                    ).float()
-                    @ value,
-                    "the output of a mask divided by √K": weights_by_hand(
-                        raw, form if form is mask else form / K**0.5
-                    ).float()
-                    @ value,
-                }
                 ask = "What happens to the mask between your function's first line and the softmax?"
                 expected = F.scaled_dot_product_attention(query, key, value, form)
-                expect.close(out, expected, what="the output", ask=ask, mistakes=mistakes)
+                wrong = partial(wrongly_masked, query, key, value, mask, form)
+                expect.close(out, expected, what="the output", ask=ask, mistakes=wrong)
 
     @pytest.mark.points(1)
     @pytest.mark.needs("test_agrees_with_pytorch")
@@ -652,6 +667,39 @@ class TestSelfAttention:
         q, k, v = (x @ weights[f"{swap.get(n, n)}.weight"].to(x.dtype).T for n in ("query", "key", "value"))
         return F.scaled_dot_product_attention(q, k, v, mask)
 
+    def wrong(self, x, weights, expected):
+        """What known mistakes make of the layer, without a mask."""
+        q, k, v = (x @ weights[f"{n}.weight"].T for n in ("query", "key", "value"))
+        D = x.shape[-1]
+        return {
+            "query and key in each other's place": self.attend(x, weights, query="key", key="query"),
+            "keys that ask for themselves: the map `key` made the queries as well": self.attend(
+                x, weights, query="key"
+            ),
+            "queries that look among queries: the map `query` made the keys as well": self.attend(
+                x, weights, key="query"
+            ),
+            "attention without the division by √K": (q @ k.mT).softmax(-1) @ v,
+            "attention divided by √D: K is the width of a key": (q @ k.mT / D**0.5).softmax(-1) @ v,
+            "one row for the whole sequence: each position has a row of its own": expected.mean(1, True),
+            "one row for each sequence: each position has a row of its own": expected.mean(1),
+            "attention over the batch: the sequences looked at one another": (
+                F.scaled_dot_product_attention(q.transpose(0, 1), k.transpose(0, 1), v.transpose(0, 1))
+            ).transpose(0, 1),
+            "attention to the past only, as under a causal mask, where no mask was given": (
+                F.scaled_dot_product_attention(q, k, v, is_causal=True)
+            ),
+            "the values as they are: nothing was attended to": v,
+            "averages of the input x itself: the map `value` was not used": F.scaled_dot_product_attention(
+                q, k, x
+            ),
+            "averages of the keys: the map `key` made the values too": self.attend(x, weights, value="key"),
+            "averages of the queries: the map `query` made the values too": self.attend(
+                x, weights, value="query"
+            ),
+            "the output plus the values: nothing is to be added here": expected + v,
+        }
+
     @pytest.mark.points(1)
     def test_parameters(self, student, rng):
         """owns three linear maps without bias, named query, key and value"""
@@ -667,40 +715,10 @@ class TestSelfAttention:
         for shape in [(B, T, D), (1, T, D), (B, 1, D)]:
             x = rng.tensor(*shape)
             out = m(x.clone())
-            q, k, v = (x @ weights[f"{n}.weight"].T for n in ("query", "key", "value"))
             expected = self.attend(x, weights)
-            mistakes = {
-                "query and key in each other's place": self.attend(x, weights, query="key", key="query"),
-                "keys that ask for themselves: the map `key` made the queries as well": self.attend(
-                    x, weights, query="key"
-                ),
-                "queries that look among queries: the map `query` made the keys as well": self.attend(
-                    x, weights, key="query"
-                ),
-                "attention without the division by √K": (q @ k.mT).softmax(-1) @ v,
-                "attention divided by √D: K is the width of a key": (q @ k.mT / D**0.5).softmax(-1) @ v,
-                "one row for the whole sequence: each position has a row of its own": expected.mean(1, True),
-                "one row for each sequence: each position has a row of its own": expected.mean(1),
-                "attention over the batch: the sequences looked at one another": (
-                    F.scaled_dot_product_attention(q.transpose(0, 1), k.transpose(0, 1), v.transpose(0, 1))
-                ).transpose(0, 1),
-                "attention to the past only, as under a causal mask, where no mask was given": (
-                    F.scaled_dot_product_attention(q, k, v, is_causal=True)
-                ),
-                "the values as they are: nothing was attended to": v,
-                "averages of the input x itself: the map `value` was not used": F.scaled_dot_product_attention(
-                    q, k, x
-                ),
-                "averages of the keys: the map `key` made the values too": self.attend(
-                    x, weights, value="key"
-                ),
-                "averages of the queries: the map `query` made the values too": self.attend(
-                    x, weights, value="query"
-                ),
-                "the output plus the values: nothing is to be added here": expected + v,
-            }
             ask = "Which map makes queries, which keys, which values, and what do you do with the three?"
-            expect.close(out, expected, what="the output", ask=ask, mistakes=mistakes)
+            wrong = partial(self.wrong, x, weights, expected)
+            expect.close(out, expected, what="the output", ask=ask, mistakes=wrong)
 
     @pytest.mark.points(1)
     @pytest.mark.needs("test_agrees_with_pytorch")

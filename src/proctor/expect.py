@@ -39,6 +39,7 @@ __all__ = [
 ]
 
 Array = torch.Tensor | np.ndarray | np.generic | float  # a number of Python's is a NumPy array of shape ()
+Mistakes = Mapping[str, Array | Callable[[], Array]]
 
 
 def close(
@@ -49,14 +50,15 @@ def close(
     rtol: float = 1e-4,
     what: str = "the output",
     ask: str = "",
-    mistakes: Mapping[str, Array | Callable[[], Array]] | None = None,
+    mistakes: Mistakes | Callable[[], Mistakes] | None = None,
 ) -> None:
     """Expect ``value`` to equal ``expected`` within tolerances, not-a-number nowhere.
 
     Where ``expected`` is a single number of NumPy's or Python's, either kind of number will do.
 
     ``mistakes`` maps a sentence about a known mistake to the value that it leads to (or a function that makes
-    it); where the answer is that value, the sentence is told.
+    it); where the answer is that value, the sentence is told. A function that makes the whole mapping is called only
+    where the answer is wrong: most are right, and then nobody needs those values.
     """
     value, expected, kind = _settled(value, expected)
     mistakes = mistakes or {}
@@ -89,7 +91,7 @@ def equal(
     *,
     what: str = "the output",
     ask: str = "",
-    mistakes: Mapping[str, Array | Callable[[], Array]] | None = None,
+    mistakes: Mistakes | Callable[[], Mistakes] | None = None,
 ) -> None:
     """Expect exactly ``expected``: the same dtype, shape and entries (for masks, ids and counts)."""
     value, expected, kind = _settled(value, expected)
@@ -208,7 +210,7 @@ def _name_mistake(
     got, want = _numbers(value), _numbers(expected)
     if got.shape == want.shape and _isclose(got, want, atol, rtol).all():
         return
-    for sentence, wrong in mistakes.items():
+    for sentence, wrong in (mistakes() if callable(mistakes) else mistakes).items():
         wrong = _numbers(wrong() if callable(wrong) else wrong)
         if wrong.shape != got.shape:
             continue

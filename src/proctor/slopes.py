@@ -124,11 +124,13 @@ def _reach(
     reach = torch.zeros(batch, length, x.shape[0], x.shape[1], dtype=torch.bool)
     # Random weights: the entries of a softmax sum to one, so that a plain sum would hide what it depends on.
     weights = torch.randn(out.shape, generator=torch.Generator().manual_seed(0)).to(out.dtype)
+    gradient(out, x, weights)  # says what is wrong where there is none
     for b in range(batch):
         for s in range(length):
             chosen = torch.zeros_like(weights)
             chosen[b, s] = weights[b, s]
-            found = gradient(out, x, chosen)
+            # Of the input alone: `backward` would work out the gradients of all parameters each time.
+            (found,) = torch.autograd.grad(out, x, chosen, retain_graph=True)
             reach[b, s] = (found != 0).any(-1) | found.isnan().any(-1)
     return reach
 

@@ -600,3 +600,18 @@ class TestManyParameters:
         assert "among them 4.weight (2, 2), 4.bias (2,)" in text
         assert "4.weight (3, 2), 4.bias (3,)" in text
         assert "besides" not in text
+
+
+class TestMistakesAreMadeOnDemand:
+    def test_a_right_answer_asks_for_none(self) -> None:
+        def never() -> dict[str, torch.Tensor]:
+            raise AssertionError("nobody needs it")
+
+        expect.close(torch.ones(3), torch.ones(3), mistakes=never)
+        expect.equal(torch.ones(3), torch.ones(3), mistakes=never)
+
+    def test_a_wrong_answer_is_named_all_the_same(self) -> None:
+        with pytest.raises(Unmet, match="twice as much"):
+            expect.close(
+                2 * torch.ones(3), torch.ones(3), mistakes=lambda: {"twice as much": 2 * torch.ones(3)}
+            )
