@@ -92,6 +92,8 @@ _VISIBLE = {  # control, bidi and other invisible characters; joiners belong to 
 
 def clean(text: str) -> str:
     """Plain text: escape codes removed, control and invisible characters made visible."""
+    if text.isprintable():  # nearly every text is: then none of what follows would find anything
+        return text
     return _BREAK.sub("\n", _ESCAPE.sub("", text)).expandtabs(4).translate(_VISIBLE)
 
 

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
+from proctor import report
 from proctor.report import (
     LIMITS,
     MARKS,
@@ -495,3 +496,9 @@ def test_source_and_output_keep_every_line_and_blank() -> None:
     source = "\n\ndef f(x):\n    return x  # two  blanks\n"
     html = feedback_html(page_of(SAMPLE, (FeedbackCell(kind="code", source=source),)))
     assert f'tabindex="0">\n{source}</pre>' in html
+
+
+def test_what_prints_is_clean_as_it_is() -> None:
+    printable = "".join(filter(str.isprintable, map(chr, range(0x110000))))
+    rest = report._BREAK.sub("\n", report._ESCAPE.sub("", printable)).expandtabs(4).translate(report._VISIBLE)
+    assert report.clean(printable) == rest == printable
