@@ -70,15 +70,22 @@ def desks(server: Server) -> list[psutil.Process]:
     return found
 
 
+def students(server: Server) -> set[str]:
+    """Whose submissions the formgrader lists."""
+    return {entry["student"] for entry in ask(server, f"/formgrader/api/submissions/{UNIT}")}
+
+
 class TestTheServer:
     def test_answers_others_while_a_submission_is_graded(self, server: Server) -> None:
         assert autograde(server, "ada")["success"]  # all is warm: what takes its time now is the submission
         click, answered = Click(server, "slow"), 0
         while click.is_alive():
             ask(server, "/api/status")
-            listed = ask(server, f"/formgrader/api/submissions/{UNIT}")
+            listed = students(server)
             answered += click.is_alive()
-            assert {entry["student"] for entry in listed} == {"ada", "bela", "slow"}
+            # nbgrader reads what is graded and what is not one after the other, so a submission whose grades are
+            # saved between the two is in neither, that once.
+            assert (listed if "slow" in listed else students(server)) == {"ada", "bela", "slow"}
             time.sleep(0.05)
         assert click.answer["success"], click.answer
         assert answered >= 5  # where the server stands still, the first is answered when all is over
