@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import random
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,24 @@ HOSTILE = (
     "bela\u202egnp",
 )
 CRASH = "raise RuntimeError('<img src=x onerror=alert(1)> SECRET-OF-MINE')"
+OWN = """\
+def attention_weights(scores, mask=None):
+    filled = torch.zeros_like(scores)
+    for place in itertools.product(*[range(size) for size in scores.shape[:-1]]):
+        row = [float(number) for number in scores[place].detach().tolist()]
+        keys = list(range(len(row)))
+        if mask is not None:
+            own = mask.expand(scores.shape)[place].tolist()
+            keys = [key for key, yes in zip(keys, own) if yes is True or (yes is not False and yes > float("-inf"))]
+            row = [number + (0.0 if isinstance(yes, bool) else yes) for number, yes in zip(row, own)]
+        if not keys:
+            continue
+        highest = max(row[key] for key in keys)
+        powers = {key: math.exp(row[key] - highest) for key in keys}
+        total = math.fsum(powers.values())
+        for key, power in powers.items():
+            filled[(*place, key)] = power / total
+    return filled"""
 DAMAGED = '{"cells": [}'
 WHEN = "2026-11-02 10:{:02}:00.000000 UTC"
 
@@ -52,10 +71,20 @@ def work_of(room: Class, count: int, seed: int = 8) -> Iterator[tuple[str, dict[
                 # Some mistakes are made by many, most by few.
                 mistake = mistakes[min(int(random_.expovariate(0.35)), len(mistakes) - 1)]
                 answers[name] = mistake.applied_to(room.answers[name])
+        if number in (20, 61, 142) and "attention_weights" in room.answers:
+            answers["attention_weights"] = f"import itertools\n{OWN}" if number == 20 else renamed(OWN, number)
         if number % 25 == 5 and names[0] in answers:
             header = room.answers[names[0]].split('"""')[0]
             answers[names[0]] = f"{header.rstrip()}\n    {CRASH}"
         yield student, answers
+
+
+def renamed(answer: str, number: int) -> str:
+    """An answer as somebody hands it in who has copied it: other names, other layout, a comment of their own."""
+    names = {"filled": "out", "place": "idx", "row": "line", "keys": "ok", "own": "m", "highest": "top", "powers": "e"}
+    for old, new in names.items():
+        answer = re.sub(rf"\b{old}\b", f"{new}_{number}", answer)
+    return f"import itertools\n\n# my own idea\n{answer.replace('    ', '  ')}"
 
 
 def hand_in(root: Path, unit: Unit, release: Path, student: str, work: dict[str, str] | str, minute: int = 0) -> None:

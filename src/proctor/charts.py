@@ -47,13 +47,20 @@ def percent(part: float, whole: float) -> str:
     if not whole:
         return "–"
     share = 100 * part / whole
-    return f"{min(99, max(1, round(share))) if 0 < share < 100 else round(share)} %"
+    return f"{min(99, max(1, round(share))) if 0 < share < 100 else round(share)}\N{NO-BREAK SPACE}%"
 
 
 def histogram(bins: Sequence[int], median: float, most: float) -> Markup:
     """How many learners have which part of the points: a bar for each tenth, and the last for full marks."""
     slot, tallest = 100 / len(bins), max([*bins, 1])
-    floor, pieces = TOP + HEIGHT, []
+    at = slot * (len(bins) - 0.5) if most and median >= most else slot * (len(bins) - 1) * (median / most if most else 0)
+    floor = TOP + HEIGHT
+    pieces = [  # behind the bars: the numbers above them stay readable
+        Markup(
+            '<line class="median" x1="{0:.2f}%" x2="{0:.2f}%" y1="18" y2="{1}"/>'
+            '<text class="{2}" x="{0:.2f}%" y="14">median {3:g}</text>'
+        ).format(at, floor, "start" if at < 50 else "end", round(median, 2))
+    ]
     for i, count in enumerate(bins):
         high = HEIGHT * count / tallest
         x, middle = slot * i + 0.1 * slot, slot * (i + 0.5)
@@ -67,14 +74,6 @@ def histogram(bins: Sequence[int], median: float, most: float) -> Markup:
             pieces.append(Markup('<text class="n" x="{:.2f}%" y="{:.1f}">{}</text>').format(middle, floor - high - 5, count))
         label, place = ("all", middle) if kind == "full" else (f"{10 * i}", slot * i)
         pieces.append(Markup('<text class="tick" x="{:.2f}%" y="{}">{}</text>').format(place, floor + 17, label))
-    at = slot * (len(bins) - 0.5) if most and median >= most else slot * (len(bins) - 1) * (median / most if most else 0)
-    anchor = "start" if at < 50 else "end"
-    pieces.append(
-        Markup(
-            '<line class="median" x1="{0:.2f}%" x2="{0:.2f}%" y1="16" y2="{1}"/>'
-            '<text class="{2}" x="{0:.2f}%" dx="{3}" y="14">median {4:g}</text>'
-        ).format(at, floor, anchor, 0, round(median, 2))
-    )
     told = [
         f"{'full marks' if i == len(bins) - 1 else f'{10 * i} to under {10 * i + 10} percent'}: {count}"
         for i, count in enumerate(bins)

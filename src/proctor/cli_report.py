@@ -33,7 +33,7 @@ def report(
     Reads what `proctor grade` (or nbgrader) has graded, runs nothing and changes nothing.
     """
     from proctor.files import write_whole
-    from proctor.gathered import gather, known_answers
+    from proctor.gathered import State, gather, known_answers
     from proctor.overview import class_html
     from proctor.sheets import class_csv, gradescope_files, write_files
     from proctor.tally import tally
@@ -60,7 +60,9 @@ def report(
     if gradescope is not None:
         files = gradescope_files(counted)
         write_files(gradescope, files)
-        told.append(f"Gradescope: {len(files)} files in {_near(gradescope)}")
+        left = counted.states[State.WAITS]
+        says = f"; {left} without a final score {'is' if left == 1 else 'are'} left out" if left else ""
+        told.append(f"Gradescope: {len(files)} files in {_near(gradescope)}{says}")
     for line in told:
         typer.echo(line)
 

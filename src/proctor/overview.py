@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Iterator
 from functools import cache
 
@@ -17,11 +18,10 @@ from markupsafe import Markup
 from proctor import charts, likeness
 from proctor.gathered import Learner, State
 from proctor.report import MARKS, clean, one_line, points
-from proctor.report import inline as inline_code
 from proctor.results import ExerciseResult, Outcome
 from proctor.tally import ExerciseCount, Tally
 
-LIMITS = {"mistakes": 20, "common": 10, "matters": 500, "groups": 50, "group": 12}
+LIMITS = {"mistakes": 12, "common": 10, "matters": 500, "groups": 50, "group": 12}
 
 
 def class_html(tally: Tally, *, names: bool = True) -> str:
@@ -75,6 +75,13 @@ def _glance(tally: Tally) -> Iterator[str]:
             yield f"The hardest exercise is “{one_line(hardest.title, 80)}”: {share} of those who tried have solved it."
 
 
+def _inline(text: str) -> Markup:
+    """A sentence, with code where it has backticks; no style of its own, which the page's policy would refuse."""
+    pieces = re.split(r"`([^`\n]+)`", clean(text))
+    code = Markup("<code>{}</code>")
+    return Markup("").join(code.format(piece) if i % 2 else piece for i, piece in enumerate(pieces))
+
+
 def _submissions(count: int) -> str:
     return f"{count} submission{'s' if count != 1 else ''}"
 
@@ -91,6 +98,14 @@ def _state(learner: Learner) -> str:
     return ", ".join(words)
 
 
+def _given(learner: Learner, result: ExerciseResult) -> tuple[str, float]:
+    """The points of an exercise as they are shown, and as they sort; where nobody has given any yet, there are none."""
+    if result.outcome is Outcome.GRADER_ERROR and not learner.mark.by_hand:
+        return "", -1.0
+    score = learner.points.get(result.name, result.score)
+    return points(score), score
+
+
 def _results(learner: Learner) -> dict[str, ExerciseResult]:
     return {result.name: result for result in learner.verdict.exercises} if learner.verdict else {}
 
@@ -104,9 +119,10 @@ def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.loader, environment.undefined = jinja2.PackageLoader("proctor"), jinja2.StrictUndefined
     environment.finalize = lambda value: clean(value) if type(value) is str else value
-    environment.filters.update(points=points, line=one_line, inline=inline_code, short=lambda text: one_line(text, 500))
+    environment.filters.update(points=points, line=one_line, inline=_inline, short=lambda text: one_line(text, 500))
     environment.globals.update(charts=charts, likeness=likeness, percent=charts.percent, parts=_parts, state=_state)
-    environment.globals.update(MARKS=MARKS, LIMITS=LIMITS, Outcome=Outcome, results=_results)
+    environment.globals.update(MARKS=MARKS, LIMITS=LIMITS, Outcome=Outcome, State=State)
+    environment.globals.update(results=_results, given=_given)
     return environment
 
 

@@ -162,7 +162,7 @@ def parts(message: str) -> Iterator[tuple[str, str]]:
     yield from [("", cut)] if cut else []
 
 
-def inline(text: str) -> Markup:
+def _inline(text: str) -> Markup:
     pieces = re.split(r"`([^`\n]+)`", clean(text))  # every other one stood between backticks
     code = Markup('<code style="background:transparent">{}</code>')
     return Markup("").join(code.format(p) if i % 2 else p for i, p in enumerate(pieces))
@@ -185,7 +185,7 @@ def _template(name: str) -> jinja2.Template:
     environment.loader, environment.undefined = jinja2.PackageLoader("proctor"), jinja2.StrictUndefined
     environment.finalize = lambda value: clean(value) if type(value) is str else value
     environment.filters.update(points=points, earned=earned, line=one_line, capped=capped, parts=parts)
-    environment.filters.update(inline=inline, png=_png, standing=standing, remark=remark)
+    environment.filters.update(inline=_inline, png=_png, standing=standing, remark=remark)
     environment.globals.update(MARKS=MARKS, LIMITS=LIMITS, Outcome=Outcome, told=told)
     return environment.get_template(name)
 

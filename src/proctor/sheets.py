@@ -16,8 +16,9 @@ import msgspec
 
 from proctor.course import CourseError
 from proctor.files import write_whole
-from proctor.gathered import Learner
+from proctor.gathered import Learner, State
 from proctor.report import MARKS, one_line, points, to_gradescope
+from proctor.results import Outcome
 from proctor.tally import Tally
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # also as full-width letters
@@ -59,23 +60,25 @@ def _row(learner: Learner, names: list[str]) -> Iterator[str]:
     if verdict is None:
         yield from ("", "", "", "", *("" for _ in names for _ in range(2)))
     else:
-        yield from (points(mark.counted), points(mark.max_score or verdict.max_score), points(mark.penalty))
+        final = points(mark.counted) if learner.state is State.FINAL else ""  # what waits for a person is no zero
+        yield from (final, points(mark.max_score or verdict.max_score), points(mark.penalty))
         yield "yes" if mark.by_hand else "no"
         found = {result.name: result for result in verdict.exercises}
         for name in names:
             result = found.get(name)
-            yield points(learner.points.get(name, result.score)) if result else ""
+            open_ = not result or (result.outcome is Outcome.GRADER_ERROR and not mark.by_hand)
+            yield "" if open_ else points(learner.points.get(name, result.score))
             yield MARKS[result.outcome][1] if result else ""
 
 
 def gradescope_files(tally: Tally) -> dict[str, bytes]:
-    """Gradescope's ``results.json`` of everybody with a verdict, by the file's name.
+    """Gradescope's ``results.json`` of everybody with a final score, by the file's name.
 
-    The score is the one that counts in the gradebook. Raises CourseError where a name cannot be a file's.
+    The score is the one that counts in the gradebook.
     """
     files = {}
     for learner in tally.learners:
-        if learner.verdict is None:
+        if learner.verdict is None or learner.state is not State.FINAL:
             continue
         result = to_gradescope(learner.verdict)
         result["output"] = "\n".join(filter(None, (result["output"], *_changed(learner, result))))

@@ -1,7 +1,8 @@
 """A class's work on a unit, counted: scores, exercises, checks, mistakes, and what waits for a person.
 
-Counts are of learners. A mistake is counted once for each learner that makes it in an exercise, by the sentence that its
-check tells; numbers in such a sentence are those of one draw, and the same sentence with others is the same mistake.
+Counts are of learners. What a learner did wrong in an exercise are the mistakes that its checks name, each once; where
+none has a name, the first check that failed: those after it mostly fail for the same reason. Numbers in a sentence are
+those of one draw, and the same sentence with others is the same mistake.
 """
 
 from __future__ import annotations
@@ -156,9 +157,9 @@ def tally(
 
 
 def _scores(scores: list[float], most: float) -> Scores:
-    bins = [0] * (BINS + 1)
+    full, bins = most - 1e-9, [0] * (BINS + 1)  # sums of halves and thirds are not quite what they should be
     for score in scores:
-        bins[min(BINS, int(BINS * score / most + 1e-9)) if most else 0] += 1
+        bins[BINS if score >= full else min(BINS - 1, int(BINS * score / most + 1e-9))] += 1
     low, median, high = statistics.quantiles(scores, n=4, method="inclusive") if len(scores) > 1 else scores * 3
     return Scores(
         count=len(scores),
@@ -167,7 +168,7 @@ def _scores(scores: list[float], most: float) -> Scores:
         mean=statistics.fmean(scores),
         low=low,
         high=high,
-        full=sum(score >= most for score in scores),
+        full=bins[BINS],
         none=sum(score <= 0 for score in scores),
         bins=tuple(bins),
     )
@@ -207,7 +208,8 @@ def _mistakes(exercise: str, results: Sequence[ExerciseResult], about: Exercise 
     makers: Counter[tuple[str, str]] = Counter()
     seen: dict[tuple[str, str], list[CheckResult]] = {}
     for result in results:
-        own = {_key(check): check for check in result.checks if check.outcome is Outcome.FAILED}
+        failed = [check for check in result.checks if check.outcome is Outcome.FAILED]
+        own = {_key(check): check for check in [check for check in failed if check.mistake] or failed[:1]}
         makers.update(own.keys())
         for key, check in own.items():
             seen.setdefault(key, []).append(check)

@@ -150,7 +150,7 @@ def export(root: Path, unit: str, to: Path, place: Callable[[Path, Path], None])
     """
     api = classroom(root)
     with inside(root), tempfile.TemporaryDirectory(dir=to.parent, prefix=".new-") as folder:
-        app = ExportApp(config=api.config)
+        app = ExportApp(config=api.config, log=api.log)
         try:
             app.init_plugin()
             plugin, new = app.plugin_inst, Path(folder) / to.name
@@ -163,5 +163,6 @@ def export(root: Path, unit: str, to: Path, place: Callable[[Path, Path], None])
             told = str(error).splitlines()[:1]
             raise CourseError(f"the export failed: {type(error).__name__}: {' '.join(told)[:300]}") from error
         if new.is_file():
+            new.chmod(0o600)  # for this account's eyes only, as everything of a class
             place(new, to)
         return type(plugin).__name__
