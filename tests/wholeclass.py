@@ -72,22 +72,35 @@ def work_of(room: Class, count: int, seed: int = 8) -> Iterator[tuple[str, dict[
                 mistake = mistakes[min(int(random_.expovariate(0.35)), len(mistakes) - 1)]
                 answers[name] = mistake.applied_to(room.answers[name])
         if number in (20, 61, 142) and "attention_weights" in room.answers:
-            answers["attention_weights"] = f"import itertools\n{OWN}" if number == 20 else renamed(OWN, number)
+            answers["attention_weights"] = (
+                f"import itertools\n{OWN}" if number == 20 else renamed(OWN, number)
+            )
         if number % 25 == 5 and names[0] in answers:
-            header = room.answers[names[0]].split('"""')[0]
-            answers[names[0]] = f"{header.rstrip()}\n    {CRASH}"
+            lines = room.answers[names[0]].splitlines()
+            body = next(i for i, line in enumerate(lines, 1) if line.endswith(":"))
+            answers[names[0]] = "\n".join([*lines[:body], f"    {CRASH}"])
         yield student, answers
 
 
 def renamed(answer: str, number: int) -> str:
     """An answer as somebody hands it in who has copied it: other names, other layout, a comment of their own."""
-    names = {"filled": "out", "place": "idx", "row": "line", "keys": "ok", "own": "m", "highest": "top", "powers": "e"}
+    names = {
+        "filled": "out",
+        "place": "idx",
+        "row": "line",
+        "keys": "ok",
+        "own": "m",
+        "highest": "top",
+        "powers": "e",
+    }
     for old, new in names.items():
         answer = re.sub(rf"\b{old}\b", f"{new}_{number}", answer)
     return f"import itertools\n\n# my own idea\n{answer.replace('    ', '  ')}"
 
 
-def hand_in(root: Path, unit: Unit, release: Path, student: str, work: dict[str, str] | str, minute: int = 0) -> None:
+def hand_in(
+    root: Path, unit: Unit, release: Path, student: str, work: dict[str, str] | str, minute: int = 0
+) -> None:
     """Put a submission where collecting puts it."""
     folder = root / "submitted" / student / unit.name
     folder.mkdir(parents=True)

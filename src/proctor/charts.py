@@ -53,7 +53,11 @@ def percent(part: float, whole: float) -> str:
 def histogram(bins: Sequence[int], median: float, most: float) -> Markup:
     """How many learners have which part of the points: a bar for each tenth, and the last for full marks."""
     slot, tallest = 100 / len(bins), max([*bins, 1])
-    at = slot * (len(bins) - 0.5) if most and median >= most else slot * (len(bins) - 1) * (median / most if most else 0)
+    at = (
+        slot * (len(bins) - 0.5)
+        if most and median >= most
+        else slot * (len(bins) - 1) * (median / most if most else 0)
+    )
     floor = TOP + HEIGHT
     pieces = [  # behind the bars: the numbers above them stay readable
         Markup(
@@ -71,9 +75,15 @@ def histogram(bins: Sequence[int], median: float, most: float) -> Markup:
             )
         )
         if count:
-            pieces.append(Markup('<text class="n" x="{:.2f}%" y="{:.1f}">{}</text>').format(middle, floor - high - 5, count))
+            pieces.append(
+                Markup('<text class="n" x="{:.2f}%" y="{:.1f}">{}</text>').format(
+                    middle, floor - high - 5, count
+                )
+            )
         label, place = ("all", middle) if kind == "full" else (f"{10 * i}", slot * i)
-        pieces.append(Markup('<text class="tick" x="{:.2f}%" y="{}">{}</text>').format(place, floor + 17, label))
+        pieces.append(
+            Markup('<text class="tick" x="{:.2f}%" y="{}">{}</text>').format(place, floor + 17, label)
+        )
     told = [
         f"{'full marks' if i == len(bins) - 1 else f'{10 * i} to under {10 * i + 10} percent'}: {count}"
         for i, count in enumerate(bins)
@@ -95,7 +105,9 @@ def stacked(parts: Mapping[str, int], what: str) -> Markup:
             continue
         width = 100 * count / whole
         pieces.append(
-            Markup('<rect x="{:.2f}%" y="0.5" width="{:.2f}%" height="13" fill="{}"/>').format(x, width, _FILLS[name])
+            Markup('<rect x="{:.2f}%" y="0.5" width="{:.2f}%" height="13" fill="{}"/>').format(
+                x, width, _FILLS[name]
+            )
         )
         x += width
     says = f"{what}: " + ", ".join(f"{count} {PARTS[name]}" for name, count in parts.items() if count)

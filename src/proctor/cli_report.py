@@ -17,7 +17,9 @@ def report(
     output: Annotated[
         Path | None, typer.Option(help="Where the page goes; reports/UNIT.html in the course, if not named")
     ] = None,
-    csv: Annotated[Path | None, typer.Option(help="Also write a table for spreadsheets, a row a learner")] = None,
+    csv: Annotated[
+        Path | None, typer.Option(help="Also write a table for spreadsheets, a row a learner")
+    ] = None,
     export: Annotated[
         Path | None, typer.Option(help="Also write nbgrader's export, for a learning platform")
     ] = None,
@@ -25,7 +27,8 @@ def report(
         Path | None, typer.Option(help="Also write Gradescope's form into this folder, a file a learner")
     ] = None,
     names: Annotated[
-        bool, typer.Option("--names/--no-names", help="Tell of single learners on the page, or of the class only")
+        bool,
+        typer.Option("--names/--no-names", help="Tell of single learners on the page, or of the class only"),
     ] = True,
 ) -> None:
     """Show what a class made of a unit: scores, exercises, mistakes, what waits for a person.
@@ -35,16 +38,19 @@ def report(
     from proctor.files import write_whole
     from proctor.gathered import State, gather, known_answers
     from proctor.overview import class_html
-    from proctor.sheets import class_csv, gradescope_files, write_files
+    from proctor.sheets import check_folder, class_csv, gradescope_files, write_files
     from proctor.tally import tally
 
     course = find_course()
     chosen = course.unit(unit)
+    for path in filter(None, (output, csv, export)):
+        _check(path)
+    if gradescope is not None:
+        check_folder(gradescope)
     if output is None:
         (course.root / "reports").mkdir(exist_ok=True)
         output = course.root / "reports" / f"{chosen.name}.html"
-    for path in filter(None, (output, csv, export)):
-        _check(path)
+        _check(output)
     exercises = course.exercises(chosen)
     counted = tally(gather(course, chosen), exercises, known_answers(course, chosen))
     write_whole(output, class_html(counted, names=names).encode())

@@ -1,7 +1,7 @@
 """What is known of a class's work on a unit: verdicts and answers from the graded notebooks, marks from the gradebook.
 
-Everything is read, nothing is run and nothing changed. A graded notebook was made from the release and holds the verdict
-on it, whichever way it was graded; what the learner wrote in it is text.
+Everything is read, nothing is run and nothing changed. A graded notebook was made from the release and holds the
+verdict on it, whichever way it was graded; what the learner wrote in it is text.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Learner:
-    """One of a class. ``anew`` says that a later submission is there, ``old`` that other checks have judged this one."""
+    """One of a class; ``anew``: a later submission is there; ``old``: other checks than the class's have judged it."""
 
     name: str
     state: State
@@ -139,12 +139,16 @@ def gather(course: Course, unit: Unit) -> Gathered:
         )
     release = _read(course.release(unit))
     if release is None:
-        raise CourseError(f"the release of {unit.name} cannot be read; `proctor release {unit.name}` makes it anew")
+        raise CourseError(
+            f"the release of {unit.name} cannot be read; `proctor release {unit.name}` makes it anew"
+        )
     marked = ((cell, cell.metadata.nbgrader) for cell in release.cells)
     exercises = {about.grade_id: exercise_of(cell.text) for cell, about in marked if about and about.grade}
     marks = unit_marks(course.root, unit.name)
     usual: dict[str, Counter[object]] = {}
-    read = {name: _verdict_in(_read(folder / f"{unit.notebook}.ipynb"), usual) for name, folder in graded.items()}
+    read = {
+        name: _verdict_in(_read(folder / f"{unit.notebook}.ipynb"), usual) for name, folder in graded.items()
+    }
     ordinary = {name: counts.most_common(1)[0][0] for name, counts in usual.items()}
     learners = []
     for name in sorted({*graded, *handed_in, *marks}):
@@ -157,12 +161,18 @@ def gather(course: Course, unit: Unit) -> Gathered:
                 mark=mark,
                 verdict=verdict,
                 answers=answers,
-                points={exercise: mark.points[cell] for cell, exercise in exercises.items() if cell in mark.points},
+                points={
+                    exercise: mark.points[cell] for cell, exercise in exercises.items() if cell in mark.points
+                },
                 anew=name in graded and name in handed_in and _time(graded[name]) != _time(handed_in[name]),
-                old=any(_form(e) != ordinary[e.name] for e in verdict.exercises if _form(e)) if verdict else False,
+                old=any(_form(e) != ordinary[e.name] for e in verdict.exercises if _form(e))
+                if verdict
+                else False,
             )
         )
-    known = [learner.verdict.max_score for learner in learners if learner.verdict and not learner.verdict.problem]
+    known = [
+        learner.verdict.max_score for learner in learners if learner.verdict and not learner.verdict.problem
+    ]
     return Gathered(
         course=course.title,
         unit=unit,
@@ -176,7 +186,9 @@ def known_answers(course: Course, unit: Unit) -> dict[str, list[str]]:
     """By exercise, what everybody may come to: the right answers at hand, and the known mistakes made in them."""
     solution = _read(course.solution(unit))
     right = solution.answers() if solution else {}
-    styles = [path.read_text(errors="replace") for path in sorted((course.graders(unit) / "accepted").glob("*.py"))]
+    styles = [
+        path.read_text(errors="replace") for path in sorted((course.graders(unit) / "accepted").glob("*.py"))
+    ]
     known = {}
     for name, exercise in course.exercises(unit).items():
         known[name] = [*([right[name]] if name in right else []), *styles]

@@ -1,11 +1,12 @@
 """Answers to one exercise that are more alike than chance and the exercise explain: a hint for a person, and no more.
 
-Answers are read, never run. Compared is what is left of their syntax trees once the learner's own names, layout, comments,
-docstrings and annotations are gone, as overlapping runs of ``RUN`` tokens (shingles: Broder, "On the resemblance and
-containment of documents", 1997; of programs: Schleimer, Wilkerson and Aiken, "Winnowing", 2003). Runs that the stub, a
-known right answer or a known mistake holds do not count, since everybody may come to them; nor do runs that many of the
-class hold, since what is popular is no trace of anybody. Of what remains two answers must share ``LEAST`` runs, some five
-lines of code that nobody was given, and the share of what either has (Jaccard) must reach ``ALIKE``.
+Answers are read, never run. Compared is what is left of their syntax trees once the learner's own names, layout,
+comments, docstrings and annotations are gone, as overlapping runs of ``RUN`` tokens (shingles: Broder, "On the
+resemblance and containment of documents", 1997; of programs: Schleimer, Wilkerson and Aiken, "Winnowing", 2003). Runs
+that the stub, a known right answer or a known mistake holds do not count, since everybody may come to them; nor do runs
+that many of the class hold, since what is popular is no trace of anybody. Of what remains two answers must share
+``LEAST`` runs, some five lines of code that nobody was given, and the share of what either has (Jaccard) must reach
+``ALIKE``: right answers of independent styles share a quarter at most.
 """
 
 from __future__ import annotations
@@ -27,7 +28,16 @@ FEW = 3  # learners who may hold a run that still counts, and
 SHARE, MANY = 0.02, 20  # the part of a class that may, where that is more, and at most so many
 MOST = 5_000  # tokens of one answer that are looked at
 
-_OWN = {"annotation", "returns", "type_comment", "ctx", "kind", "type_ignores", "type_params", "decorator_list"}
+_OWN = {
+    "annotation",
+    "returns",
+    "type_comment",
+    "ctx",
+    "kind",
+    "type_ignores",
+    "type_params",
+    "decorator_list",
+}
 _BUILTIN = frozenset(dir(builtins))
 
 
@@ -51,7 +61,9 @@ def alike(exercise: str, answers: Mapping[str, str], known: Iterable[str] = ()) 
     is like nothing.
     """
     given = frozenset[int]().union(*map(runs_of, known))
-    own = {learner: runs - given for learner, source in answers.items() if len(runs := runs_of(source)) >= LEAST}
+    own = {
+        learner: runs - given for learner, source in answers.items() if len(runs := runs_of(source)) >= LEAST
+    }
     held = Counter(run for runs in own.values() for run in runs)
     most = min(max(FEW, SHARE * len(answers)), MANY)
     rare = {learner: {run for run in runs if held[run] <= most} for learner, runs in own.items()}
@@ -97,8 +109,8 @@ def _number(tokens: list[str]) -> int:
 def _tokens(tree: ast.Module) -> Iterator[str]:
     """The tree from its root on, node by node, without what a learner may write as they like.
 
-    The names of attributes, keyword arguments and of Python's own functions are what code does and stay; all other names
-    are the learner's.
+    The names of attributes, keyword arguments and of Python's own functions are what code does and stay; all other
+    names are the learner's.
     """
     todo: list[ast.AST | str] = [tree]
     for _ in range(MOST):
@@ -126,5 +138,9 @@ def _tokens(tree: ast.Module) -> Iterator[str]:
         below: list[ast.AST | str] = []
         for field, value in ast.iter_fields(node):
             if field not in _OWN:
-                below += [each for each in (value if isinstance(value, list) else [value]) if isinstance(each, ast.AST)]
+                below += [
+                    each
+                    for each in (value if isinstance(value, list) else [value])
+                    if isinstance(each, ast.AST)
+                ]
         todo += reversed(below)

@@ -27,7 +27,9 @@ LIMITS = {"mistakes": 12, "common": 10, "matters": 500, "groups": 50, "group": 1
 def class_html(tally: Tally, *, names: bool = True) -> str:
     """The page. Without ``names`` it tells nothing of single learners, and may be shown to the class."""
     style, script = _source("class.css"), _source("class.js")
-    when = [learner.mark.handed_in for learner in tally.learners if learner.mark.handed_in and learner.verdict]
+    when = [
+        learner.mark.handed_in for learner in tally.learners if learner.mark.handed_in and learner.verdict
+    ]
     waiting = tally.states[State.WAITS]
     return _template().render(
         tally=tally,
@@ -56,7 +58,8 @@ def _glance(tally: Tally) -> Iterator[str]:
     """What a teacher should know before anything else, in sentences."""
     pressing = len({matter.learner for matter in tally.matters if matter.pressing})
     if pressing:
-        yield f"{_submissions(pressing)} {'has' if pressing == 1 else 'have'} no final score before a person has looked."
+        who = "1 submission has" if pressing == 1 else f"{pressing} submissions have"
+        yield f"{who} no final score before a person has looked."
     if nothing := tally.states[State.NOTHING]:
         yield f"{nothing} of the gradebook's learners {'has' if nothing == 1 else 'have'} handed in nothing."
     judged = [exercise for exercise in tally.exercises if exercise.judged]
@@ -80,10 +83,6 @@ def _inline(text: str) -> Markup:
     pieces = re.split(r"`([^`\n]+)`", clean(text))
     code = Markup("<code>{}</code>")
     return Markup("").join(code.format(piece) if i % 2 else piece for i, piece in enumerate(pieces))
-
-
-def _submissions(count: int) -> str:
-    return f"{count} submission{'s' if count != 1 else ''}"
 
 
 def _parts(exercise: ExerciseCount) -> dict[str, int]:
@@ -119,8 +118,12 @@ def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.loader, environment.undefined = jinja2.PackageLoader("proctor"), jinja2.StrictUndefined
     environment.finalize = lambda value: clean(value) if type(value) is str else value
-    environment.filters.update(points=points, line=one_line, inline=_inline, short=lambda text: one_line(text, 500))
-    environment.globals.update(charts=charts, likeness=likeness, percent=charts.percent, parts=_parts, state=_state)
+    environment.filters.update(
+        points=points, line=one_line, inline=_inline, short=lambda text: one_line(text, 500)
+    )
+    environment.globals.update(
+        charts=charts, likeness=likeness, percent=charts.percent, parts=_parts, state=_state
+    )
     environment.globals.update(MARKS=MARKS, LIMITS=LIMITS, Outcome=Outcome, State=State)
     environment.globals.update(results=_results, given=_given)
     return environment

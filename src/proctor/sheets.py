@@ -1,7 +1,7 @@
 """A class's results as files for other programs: a table for spreadsheets, and Gradescope's form.
 
-Spreadsheets take a cell that begins like a formula for one, and whoever names a student chooses how it begins: such cells
-get an apostrophe, which spreadsheets take for "this is text".
+Spreadsheets take a cell that begins like a formula for one, and whoever names a student chooses how it begins: such
+cells get an apostrophe, which spreadsheets take for "this is text".
 """
 
 from __future__ import annotations
@@ -41,7 +41,11 @@ def class_csv(tally: Tally) -> bytes:
     table = csv.writer(file)
     names = [exercise.name for exercise in tally.exercises]
     head = ["student", "last_name", "first_name", "state", "handed_in", "score", "max_score", "late_penalty"]
-    head += ["changed_by_hand", *(f"{name}{suffix}" for name in names for suffix in ("", "_outcome")), "for_a_person"]
+    head += [
+        "changed_by_hand",
+        *(f"{name}{suffix}" for name in names for suffix in ("", "_outcome")),
+        "for_a_person",
+    ]
     table.writerow(head)
     matters: dict[str, list[str]] = {}
     for matter in tally.matters:
@@ -60,7 +64,9 @@ def _row(learner: Learner, names: list[str]) -> Iterator[str]:
     if verdict is None:
         yield from ("", "", "", "", *("" for _ in names for _ in range(2)))
     else:
-        final = points(mark.counted) if learner.state is State.FINAL else ""  # what waits for a person is no zero
+        final = (
+            points(mark.counted) if learner.state is State.FINAL else ""
+        )  # what waits for a person is no zero
         yield from (final, points(mark.max_score or verdict.max_score), points(mark.penalty))
         yield "yes" if mark.by_hand else "no"
         found = {result.name: result for result in verdict.exercises}
@@ -95,10 +101,17 @@ def _changed(learner: Learner, result: dict[str, Any]) -> Iterator[str]:
         yield f"In the gradebook: {points(mark.counted)} of {points(mark.max_score)} points{by_hand}{late}."
 
 
-def write_files(folder: Path, files: dict[str, bytes]) -> None:
-    """Write files into a folder, each whole or not at all. Raises CourseError, OSError."""
+def check_folder(folder: Path) -> None:
+    """Refuse a place where no folder can be. Raises CourseError."""
     if folder.exists() and not folder.is_dir():
         raise CourseError(f"{folder} is not a folder; name one that is, or one that is new")
+    if not folder.absolute().parent.is_dir():
+        raise CourseError(f"there is no folder {folder.parent} to put {folder.name} into; make it first")
+
+
+def write_files(folder: Path, files: dict[str, bytes]) -> None:
+    """Write files into a folder, each whole or not at all. Raises CourseError, OSError."""
+    check_folder(folder)
     folder.mkdir(exist_ok=True)
     for name, content in files.items():
         write_whole(folder / name, content)

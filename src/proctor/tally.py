@@ -51,8 +51,8 @@ class CheckCount:
 class MistakeCount:
     """A mistake, and how many made it.
 
-    ``says`` is the sentence that names it, or, where the check has no name for what it saw, the check's title. ``ask`` is
-    the question that was asked, ``known`` the names in ``exercises.toml`` of mistakes that are told so.
+    ``says`` is the sentence that names it, or, where the check has no name for what it saw, the check's title. ``ask``
+    is the question that was asked, ``known`` the names in ``exercises.toml`` of mistakes that are told so.
     """
 
     exercise: str
@@ -145,13 +145,17 @@ def tally(
         by_hand=sum(bool(learner.mark.by_hand) for learner in judged),
         late=sum(learner.mark.penalty > 0 for learner in judged),
         exercises=tuple(
-            _exercise(name, [result for _, result in those], exercises.get(name)) for name, those in found.items() if those
+            _exercise(name, [result for _, result in those], exercises.get(name))
+            for name, those in found.items()
+            if those
         ),
         matters=tuple(matter for learner in gathered.learners for matter in _matters(learner)),
         alike=tuple(
             group
             for name, those in found.items()
-            for group in alike(name, _tried(name, those), [gathered.stubs.get(name, ""), *(known or {}).get(name, ())])
+            for group in alike(
+                name, _tried(name, those), [gathered.stubs.get(name, ""), *(known or {}).get(name, ())]
+            )
         ),
     )
 
@@ -160,7 +164,9 @@ def _scores(scores: list[float], most: float) -> Scores:
     full, bins = most - 1e-9, [0] * (BINS + 1)  # sums of halves and thirds are not quite what they should be
     for score in scores:
         bins[BINS if score >= full else min(BINS - 1, int(BINS * score / most + 1e-9))] += 1
-    low, median, high = statistics.quantiles(scores, n=4, method="inclusive") if len(scores) > 1 else scores * 3
+    low, median, high = (
+        statistics.quantiles(scores, n=4, method="inclusive") if len(scores) > 1 else scores * 3
+    )
     return Scores(
         count=len(scores),
         most=most,
@@ -262,7 +268,10 @@ def _matters(learner: Learner) -> Iterator[Matter]:
     if learner.state is State.UNGRADED:
         yield matter("not graded", "`proctor grade` has not judged this submission yet", True)
     if learner.anew:
-        yield matter("handed in anew", "what is shown here is the submission before; `proctor grade` judges the new one")
+        yield matter(
+            "handed in anew",
+            "what is shown here is the submission before; `proctor grade` judges the new one",
+        )
     if verdict is None:
         return
     broken = [e.name for e in verdict.exercises if e.outcome is Outcome.GRADER_ERROR]
@@ -271,12 +280,16 @@ def _matters(learner: Learner) -> Iterator[Matter]:
         by_hand = f"a check broke in {names}" if broken else "cells of it are graded by hand, and are not yet"
         yield matter("no final score", verdict.problem or by_hand, True)
     if learner.old:
-        yield matter("judged by other checks", "most of the class was judged by newer or older ones; grade it again")
+        yield matter(
+            "judged by other checks", "most of the class was judged by newer or older ones; grade it again"
+        )
     for note in verdict.notes:
         yield matter("suspected shortcut" if LOOK in note else "damaged notebook", note)
     for exercise in verdict.exercises:
         if any(check.outcome is Outcome.FAILED and ALREADY in check.message for check in exercise.checks):
-            yield matter("shortcut", f"`{exercise.name}` uses what the exercise asks to write; it scored nothing")
+            yield matter(
+                "shortcut", f"`{exercise.name}` uses what the exercise asks to write; it scored nothing"
+            )
 
 
 def _tried(name: str, those: Sequence[tuple[Learner, ExerciseResult]]) -> dict[str, str]:

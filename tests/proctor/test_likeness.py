@@ -18,7 +18,10 @@ from proctor.gathered import known_answers
 from proctor.likeness import alike, runs_of
 from wholeclass import OWN, renamed
 
-STUB = 'def attention_weights(scores, mask=None):\n    """Weights."""\n    raise NotImplementedError("attention_weights")'
+STUB = """\
+def attention_weights(scores, mask=None):
+    'Weights.'
+    raise NotImplementedError("attention_weights")"""
 USUAL = """\
 def attention_weights(scores, mask=None):
     if mask is not None:
@@ -48,7 +51,9 @@ class TestWhatIsFound:
         assert found[0].runs >= likeness.LEAST
 
     def test_a_copy_with_docstring_annotations_and_lines_of_its_own(self) -> None:
-        changed = renamed(OWN, 3).replace("mask=None):", 'mask: int | None = None) -> object:\n  """Mine."""\n  x = 1')
+        changed = renamed(OWN, 3).replace(
+            "mask=None):", 'mask: int | None = None) -> object:\n  """Mine."""\n  x = 1'
+        )
         assert ast.parse(changed)
         found = alike("e", {**CLASS, "ada": OWN, "bela": changed}, [STUB])
         assert [group.learners for group in found] == [("ada", "bela")]
@@ -74,7 +79,15 @@ class TestWhatIsNot:
         assert alike("e", {**CLASS, **many}, [STUB]) == ()
 
     def test_answers_that_are_no_python_too_long_or_not_there(self) -> None:
-        for source in ("", "def f(:", "x" * 20_000, OWN + "#" * 10_000, "(" * 500, "\0", "# The answer to `a` is in …"):
+        for source in (
+            "",
+            "def f(:",
+            "x" * 20_000,
+            OWN + "#" * 10_000,
+            "(" * 500,
+            "\0",
+            "# The answer to `a` is in …",
+        ):
             assert alike("e", {"ada": source, "bela": source}) == ()
 
     def test_answers_that_have_half_in_common(self) -> None:
@@ -90,7 +103,9 @@ def test_right_answers_in_known_styles_and_known_mistakes_are_never_listed(name:
     known, release = known_answers(course, unit), nbformat.read(course.release(unit), as_version=4)
     stubs = {cell.metadata.get("nbgrader", {}).get("grade_id"): cell.source for cell in release.cells}
     for exercise, sources in known.items():
-        class_ = {f"{copy} {number}": source for number, source in enumerate(sources) for copy in ("one", "other")}
+        class_ = {
+            f"{copy} {number}": source for number, source in enumerate(sources) for copy in ("one", "other")
+        }
         assert alike(exercise, class_, [stubs[exercise], *sources]) == ()
 
 
@@ -107,7 +122,9 @@ def test_independent_right_answers_share_less_than_half_of_what_is_listed() -> N
 
 
 def _own(style: str, exercise: str) -> str:
-    return "\n".join(ast.unparse(node) for node in ast.parse(style).body if getattr(node, "name", "") == exercise)
+    return "\n".join(
+        ast.unparse(node) for node in ast.parse(style).body if getattr(node, "name", "") == exercise
+    )
 
 
 @given(st.text(max_size=300), st.text(max_size=300))

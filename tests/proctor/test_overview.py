@@ -44,7 +44,8 @@ def class_of(text: str = "words") -> Tally:
     unit = Unit(name="01_mini", title="Mini", part="P", notebook="mini", lesson_minutes=1, exercise_minutes=1)
     hints = ("a", "b", "c")
     exercises = {
-        name: Exercise(name=name, title=f"Exercise {name}", difficulty=1, minutes=1, hints=hints) for name in ("one", "two")
+        name: Exercise(name=name, title=f"Exercise {name}", difficulty=1, minutes=1, hints=hints)
+        for name in ("one", "two")
     }
 
     def result(name: str, *outcomes: Outcome) -> ExerciseResult:
@@ -73,7 +74,14 @@ def class_of(text: str = "words") -> Tally:
             notes=(text,) if number == 1 else (),
         )
         name = f"{text}{number}"
-        mark = Mark(student=name, last_name=f"n{text}", first_name=text, score=verdict.score, max_score=8, penalty=number % 2)
+        mark = Mark(
+            student=name,
+            last_name=f"n{text}",
+            first_name=text,
+            score=verdict.score,
+            max_score=8,
+            penalty=number % 2,
+        )
         state = State.WAITS if verdict.needs_person else State.FINAL
         answers = {"one": f"def one():\n    return {text!r} + 'SECRET'"}
         learners.append(Learner(name=name, state=state, mark=mark, verdict=verdict, answers=answers))
@@ -126,7 +134,9 @@ class TestHostileText:
             assert attrs.get("href", "#").startswith("#")
             if tag != "code":
                 own = {name: value for name, value in attrs.items() if name not in free}
-                assert own in [{k: v for k, v in a.items() if k not in free} for t, a in PLAIN.elements if t == tag]
+                assert own in [
+                    {k: v for k, v in a.items() if k not in free} for t, a in PLAIN.elements if t == tag
+                ]
 
     @pytest.mark.parametrize("text", ATTACKS)
     def test_nothing_invisible_or_long_reaches_the_page(self, text: str) -> None:
@@ -160,9 +170,12 @@ class TestHostileText:
 
 class TestPage:
     def test_the_policy_lets_nothing_in_but_its_own_style_and_script(self) -> None:
-        (policy,) = (a["content"] for t, a in PLAIN.elements if a.get("http-equiv") == "Content-Security-Policy")
+        (policy,) = (
+            a["content"] for t, a in PLAIN.elements if a.get("http-equiv") == "Content-Security-Policy"
+        )
         digests = {
-            kind: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for kind, text in PLAIN.raw.items()
+            kind: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+            for kind, text in PLAIN.raw.items()
         }
         assert policy == (
             f"default-src 'none'; style-src 'sha256-{digests['style']}'; script-src 'sha256-{digests['script']}'; "
@@ -195,7 +208,9 @@ class TestPage:
         ids = [attrs["id"] for _, attrs in PLAIN.elements if "id" in attrs]
         assert len(set(ids)) == len(ids)
         assert {attrs["href"][1:] for tag, attrs in PLAIN.elements if tag == "a"} <= set(ids)
-        assert {attrs["aria-labelledby"] for _, attrs in PLAIN.elements if "aria-labelledby" in attrs} <= set(ids)
+        assert {attrs["aria-labelledby"] for _, attrs in PLAIN.elements if "aria-labelledby" in attrs} <= set(
+            ids
+        )
 
     def test_every_picture_says_itself_in_words_or_is_beside_them(self) -> None:
         pictures = [attrs for tag, attrs in PLAIN.elements if tag == "svg"]
@@ -204,18 +219,24 @@ class TestPage:
             assert attrs.get("aria-hidden") == "true" or (attrs["role"] == "img" and attrs["aria-label"])
         said = " ".join(attrs["aria-label"] or "" for attrs in pictures if "aria-label" in attrs)
         assert "full marks: 1" in said
-        assert "Exercise one: 1 solved, 1 partly right, 1 nothing right, 1 not attempted, 1 waits for a person" in said
+        assert (
+            "Exercise one: 1 solved, 1 partly right, 1 nothing right, 1 not attempted, 1 waits for a person"
+            in said
+        )
 
     def test_the_same_class_is_the_same_page(self) -> None:
         assert class_html(class_of()) == class_html(class_of())
 
     @pytest.mark.browser
-    def test_a_click_sorts_a_table_and_another_turns_it_round(self, chromium: Browser, tmp_path: Path) -> None:
+    def test_a_click_sorts_a_table_and_another_turns_it_round(
+        self, chromium: Browser, tmp_path: Path
+    ) -> None:
         path = tmp_path / "page.html"
         path.write_text(class_html(class_of()))
         page = chromium.new_page()
         page.goto(path.as_uri())
-        names = "[...document.querySelectorAll('table.learners tbody tr')].map(row => row.cells[0].textContent.slice(0, 6))"
+        rows = "[...document.querySelectorAll('table.learners tbody tr')]"
+        names = f"{rows}.map(row => row.cells[0].textContent.slice(0, 6))"
         seen = [page.evaluate(names)]
         for _ in range(2):
             page.click("table.learners th:nth-child(2) button")

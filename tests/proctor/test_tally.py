@@ -18,7 +18,9 @@ UNIT = Unit(name="01_mini", title="Mini", part="P", notebook="mini", lesson_minu
 PASSED, FAILED, UNTOUCHED, SKIPPED, BROKEN = Outcome
 KNOWN = Mistake(name="no root", replace="a", with_="b", caught_by="test_b", says="the square")
 EXERCISES = {
-    "norm": Exercise(name="norm", title="The length", difficulty=1, minutes=1, hints=("a", "b", "c"), mistakes=(KNOWN,))
+    "norm": Exercise(
+        name="norm", title="The length", difficulty=1, minutes=1, hints=("a", "b", "c"), mistakes=(KNOWN,)
+    )
 }
 
 
@@ -43,7 +45,9 @@ def absent(name: str, state: State) -> Learner:
 
 
 def counted(*learners: Learner) -> Tally:
-    gathered = Gathered(course="C", unit=UNIT, learners=learners, stubs={"norm": "def norm(x):\n    pass"}, max_score=4)
+    gathered = Gathered(
+        course="C", unit=UNIT, learners=learners, stubs={"norm": "def norm(x):\n    pass"}, max_score=4
+    )
     return tally(gathered, EXERCISES)
 
 
@@ -66,7 +70,11 @@ class TestExercises:
                 assert sum(each.outcomes.values()) == exercise.judged
 
     def test_points_are_the_mean_of_those_that_could_be_judged(self) -> None:
-        class_ = [learner("a", *two(PASSED, PASSED)), learner("b", *two(PASSED, FAILED)), learner("c", check(BROKEN))]
+        class_ = [
+            learner("a", *two(PASSED, PASSED)),
+            learner("b", *two(PASSED, FAILED)),
+            learner("c", check(BROKEN)),
+        ]
         (exercise,) = counted(*class_).exercises
         assert (exercise.mean, exercise.most, exercise.waiting) == (3.0, 4.0, 1)
 
@@ -74,7 +82,10 @@ class TestExercises:
 class TestMistakes:
     def test_a_named_mistake_counts_once_a_learner_whatever_its_numbers(self) -> None:
         class_ = [
-            learner(str(n), *(check(FAILED, t, mistake=f"axis {n}, not {n + 1.5:g}", ask="Which?") for t in ("a", "b")))
+            learner(
+                str(n),
+                *(check(FAILED, t, mistake=f"axis {n}, not {n + 1.5:g}", ask="Which?") for t in ("a", "b")),
+            )
             for n in range(3)
         ]
         (mistake,) = counted(*class_).exercises[0].mistakes
@@ -92,7 +103,10 @@ class TestMistakes:
             learner("c", check(FAILED, ask="Another?")),
         ]
         told = [(m.says, m.named, m.ask, m.learners) for m in counted(*class_).exercises[0].mistakes]
-        assert told == [("title of test_a", False, "Which of 3?", 2), ("title of test_a", False, "Another?", 1)]
+        assert told == [
+            ("title of test_a", False, "Which of 3?", 2),
+            ("title of test_a", False, "Another?", 1),
+        ]
 
     def test_where_a_check_names_it_what_fails_besides_does_not_count(self) -> None:
         class_ = [learner("a", *two(FAILED, FAILED, mistake="the square of it"))]
@@ -102,7 +116,9 @@ class TestMistakes:
         by_name = learner("a", *two(PASSED, FAILED, mistake="the square of it"))
         by_message = learner("b", *two(PASSED, FAILED, message="Got  the square"))
         elsewhere = learner("c", *two(FAILED, PASSED, message="the square"))
-        known = [m.known for one in (by_name, by_message, elsewhere) for m in counted(one).exercises[0].mistakes]
+        known = [
+            m.known for one in (by_name, by_message, elsewhere) for m in counted(one).exercises[0].mistakes
+        ]
         assert known == [("no root",), ("no root",), ()]
 
     def test_verdicts_from_before_mistakes_had_names_are_told_by_their_checks(self) -> None:
@@ -148,7 +164,11 @@ class TestMatters:
         [
             (learner("a", check(BROKEN, message="SECRET")), "a check broke in `norm`", True),
             (learner("a", check(BROKEN), problem="mini.ipynb is not JSON"), "mini.ipynb is not JSON", True),
-            (learner("a", check(PASSED), state=State.WAITS), "cells of it are graded by hand, and are not yet", True),
+            (
+                learner("a", check(PASSED), state=State.WAITS),
+                "cells of it are graded by hand, and are not yet",
+                True,
+            ),
             (learner("a", check(PASSED), notes=("The cell is gone.",)), "The cell is gone.", False),
             (learner("a", check(PASSED), anew=True), "what is shown here is the submission before", False),
             (learner("a", check(PASSED), old=True), "was judged by newer or older ones", False),

@@ -1,7 +1,7 @@
 """The gradebook read in a few queries: a unit's marks, and nbgrader's own export.
 
-``CsvExport`` writes what nbgrader's exporter writes, in the same columns and order. It differs where somebody's id or name
-would break a table or become a formula, and in that a class of a thousand takes it a second.
+``CsvExport`` writes what nbgrader's exporter writes, in the same columns and order. It differs where somebody's id or
+name would break a table or become a formula, and in that a class of a thousand takes it a second.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ from proctor.nbgrader.classroom import classroom, inside
 from proctor.sheets import harmless
 
 COLUMNS = (
-    "assignment duedate timestamp student_id last_name first_name email raw_score late_submission_penalty score max_score"
+    "assignment duedate timestamp student_id last_name first_name email "
+    "raw_score late_submission_penalty score max_score"
 ).split()
 
 
@@ -88,7 +89,13 @@ def unit_marks(root: Path, unit: str) -> dict[str, Mark]:
     with _gradebook(classroom(root).coursedir.db_url) as session:
         assignment = session.scalar(select(Assignment.id).where(Assignment.name == unit))
         cells = session.execute(
-            select(SubmittedAssignment.student_id, BaseCell.name, Grade.score, Grade.manual_score, Grade.extra_credit)
+            select(
+                SubmittedAssignment.student_id,
+                BaseCell.name,
+                Grade.score,
+                Grade.manual_score,
+                Grade.extra_credit,
+            )
             .add_columns(Grade.needs_manual_grade)
             .select_from(Grade)
             .join(BaseCell, BaseCell.id == Grade.cell_id)
@@ -150,8 +157,8 @@ def export(root: Path, unit: str, to: Path, place: Callable[[Path, Path], None])
     """
     api = classroom(root)
     with inside(root), tempfile.TemporaryDirectory(dir=to.parent, prefix=".new-") as folder:
-        app = ExportApp(config=api.config, log=api.log)
         try:
+            app = ExportApp(config=api.config, log=api.log)
             app.init_plugin()
             plugin, new = app.plugin_inst, Path(folder) / to.name
             plugin.to, plugin.assignment = str(new), [unit]
