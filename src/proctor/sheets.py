@@ -7,6 +7,7 @@ cells get an apostrophe, which spreadsheets take for "this is text".
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from proctor.report import MARKS, one_line, points, to_gradescope
 from proctor.results import Outcome
 from proctor.tally import Tally
 
+LONGEST = 200  # bytes of a file's name
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # also as full-width letters
 
 
@@ -89,8 +91,17 @@ def gradescope_files(tally: Tally) -> dict[str, bytes]:
         result = to_gradescope(learner.verdict)
         result["output"] = "\n".join(filter(None, (result["output"], *_changed(learner, result))))
         result["score"] = learner.mark.counted if learner.points else result["score"]
-        files[f"{learner.name}.json"] = msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n"
+        files[f"{_file_name(learner.name)}.json"] = (
+            msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n"
+        )
     return files
+
+
+def _file_name(name: str) -> str:
+    """A learner's name as a file's; the name of a folder may be as long as one can be, and then leaves no room."""
+    if len(name.encode()) <= LONGEST:
+        return name
+    return f"{name[:40]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
 
 
 def _changed(learner: Learner, result: dict[str, Any]) -> Iterator[str]:

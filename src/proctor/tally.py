@@ -1,13 +1,10 @@
 """A class's work on a unit, counted: scores, exercises, checks, mistakes, and what waits for a person.
 
-Counts are of learners. What a learner did wrong in an exercise are the mistakes that its checks name, each once; where
-none has a name, the first check that failed: those after it mostly fail for the same reason. Numbers in a sentence are
-those of one draw, and the same sentence with others is the same mistake.
+Counts are of learners, and every learner is in one part of every count.
 """
 
 from __future__ import annotations
 
-import re
 import statistics
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,11 +13,11 @@ from dataclasses import dataclass
 from proctor.course import Exercise, Unit
 from proctor.gathered import Gathered, Learner, State
 from proctor.likeness import Alike, alike
+from proctor.mistakes import MistakeCount, mistakes_in
 from proctor.results import CheckResult, ExerciseResult, Outcome
 from proctor.shortcuts import ALREADY, LOOK
 
 BINS = 10  # of the scores, and one for full marks
-_NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e[+-]?\d+)?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,22 +42,6 @@ class CheckCount:
     title: str
     points: float
     outcomes: Mapping[Outcome, int]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MistakeCount:
-    """A mistake, and how many made it.
-
-    ``says`` is the sentence that names it, or, where the check has no name for what it saw, the check's title. ``ask``
-    is the question that was asked, ``known`` the names in ``exercises.toml`` of mistakes that are told so.
-    """
-
-    exercise: str
-    says: str
-    named: bool
-    ask: str
-    known: tuple[str, ...]
-    learners: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,7 +177,7 @@ def _exercise(name: str, results: Sequence[ExerciseResult], about: Exercise | No
         waiting=ends[Outcome.GRADER_ERROR],
         mean=statistics.fmean(result.score for result in judged) if judged else 0.0,
         checks=tuple(_checks(judged)),
-        mistakes=tuple(_mistakes(name, judged, about)),
+        mistakes=tuple(mistakes_in(name, judged, about)),
     )
 
 
@@ -208,54 +189,6 @@ def _checks(results: Sequence[ExerciseResult]) -> Iterator[CheckCount]:
         ends.setdefault(check.name, Counter())[check.outcome] += 1
     for name, check in titles.items():
         yield CheckCount(title=check.title, points=check.points, outcomes=ends[name])
-
-
-def _mistakes(exercise: str, results: Sequence[ExerciseResult], about: Exercise | None) -> list[MistakeCount]:
-    makers: Counter[tuple[str, str]] = Counter()
-    seen: dict[tuple[str, str], list[CheckResult]] = {}
-    for result in results:
-        failed = [check for check in result.checks if check.outcome is Outcome.FAILED]
-        own = {_key(check): check for check in [check for check in failed if check.mistake] or failed[:1]}
-        makers.update(own.keys())
-        for key, check in own.items():
-            seen.setdefault(key, []).append(check)
-    counts = []
-    for key, learners in makers.most_common():
-        checks = seen[key]
-        named = checks[0].mistake != ""
-        counts.append(
-            MistakeCount(
-                exercise=exercise,
-                says=_usual(check.mistake if named else check.title for check in checks),
-                named=named,
-                ask=_usual(check.ask for check in checks),
-                known=_known(checks, about),
-                learners=learners,
-            )
-        )
-    return counts
-
-
-def _key(check: CheckResult) -> tuple[str, str]:
-    """What makes two failures the same mistake: its name, or else the check and its question."""
-    if check.mistake:
-        return "", _NUMBER.sub("#", check.mistake)
-    return check.name, _NUMBER.sub("#", check.ask)
-
-
-def _usual(texts: Iterator[str]) -> str:
-    return Counter(texts).most_common(1)[0][0]
-
-
-def _known(checks: Sequence[CheckResult], about: Exercise | None) -> tuple[str, ...]:
-    """The mistakes of ``exercises.toml`` that these checks catch with these words, in the file's order."""
-    told = {(check.name, check.mistake or check.message) for check in checks}
-    listed = about.mistakes if about else ()
-    return tuple(
-        mistake.name
-        for mistake in listed
-        if any(name == mistake.caught_by and mistake.says in text for name, text in told)
-    )
 
 
 def _matters(learner: Learner) -> Iterator[Matter]:

@@ -26,7 +26,7 @@ from proctor.gathered import Gathered, State, gather, known_answers
 from proctor.nbgrader import classroom
 from proctor.nbgrader.export import unit_marks
 from proctor.overview import class_html
-from proctor.sheets import class_csv, gradescope_files, harmless
+from proctor.sheets import class_csv, gradescope_files, harmless, write_files
 from proctor.tally import Tally, tally
 from wholeclass import CRASH, DAMAGED, HOSTILE, hand_in, make_whole_class, work_of
 
@@ -373,6 +373,16 @@ class TestTables:
             assert result["score"] == learner.mark.counted
             assert ("In the gradebook:" in result["output"]) == (learner.name == "learner-0007")
             assert [test["max_score"] for test in result["tests"]] == [2, 1, 3]
+
+    def test_a_name_as_long_as_a_folder_s_can_be_is_a_file_s_all_the_same(
+        self, course: Course, tmp_path: Path
+    ) -> None:
+        long = "ä" * 127
+        (course.root / "autograded" / "learner-0007").rename(course.root / "autograded" / long)
+        files = gradescope_files(seen(course)[1])
+        assert len(files) == COUNT - 1
+        write_files(tmp_path / "scope", files)
+        assert len(list((tmp_path / "scope").iterdir())) == COUNT - 1
 
 
 def is_number(text: str) -> bool:
