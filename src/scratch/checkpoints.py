@@ -91,9 +91,10 @@ class Training:
 
         Args:
             until: where to stop, counted from the very first step.
-            measure: returns the score of the model as it is, higher is better; asked after every ``every`` steps.
+            measure: returns the score of the model as it is, higher is better.
+            every: how many steps lie between two measurements, and between two checkpoints.
             patience: stop for good when so many scores in a row were no better than the best; None never does.
-            file: where to save a checkpoint after every ``every`` steps, and at the end.
+            file: where to save checkpoints, and one more at the end.
             show: called as ``show(step, loss)`` after every step.
         """
         with torch.random.fork_rng(devices=[]):  # the caller's random numbers go on as before

@@ -28,9 +28,7 @@ class TorchTransformer(nn.Module):
         sizes = {"dim_feedforward": d_ff, "dropout": dropout, "batch_first": True, "norm_first": True}
         layer = nn.TransformerEncoderLayer(d_model, heads, **sizes)
         encoder = nn.TransformerEncoder(layer, layers, nn.LayerNorm(d_model), enable_nested_tensor=False)
-        self.core = nn.Transformer(
-            d_model, heads, num_decoder_layers=layers, custom_encoder=encoder, **sizes
-        )
+        self.core = nn.Transformer(d_model, heads, num_decoder_layers=layers, custom_encoder=encoder, **sizes)
         self.dropout = nn.Dropout(dropout)
 
     def embed(self, ids: Int[Tensor, "B T"]) -> Float[Tensor, "B T D"]:
@@ -72,7 +70,9 @@ class Recurrent(Seq2Seq):
         """Read sources: the state in which writing begins, and what can be looked up."""
         return self.read(source)
 
-    def decode(self, target: Int[Tensor, "B T"], memory: tuple, source: Int[Tensor, "B S"]) -> Float[Tensor, "B T V"]:
+    def decode(
+        self, target: Int[Tensor, "B T"], memory: tuple, source: Int[Tensor, "B S"]
+    ) -> Float[Tensor, "B T V"]:
         """Score the token after each target token, one step after the other."""
         state, look_up = memory
         logits = []
