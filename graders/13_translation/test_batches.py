@@ -406,7 +406,7 @@ class TestMakeBatches:
             expect_pairs(found(student, given, 12, 1, held_out=[pair]), pairs)
 
 
-# ---- the smoothed loss ------------------------------------------------------------------------------------------------
+# ---- the smoothed loss ----------------------------------------------------------------
 
 
 def by_hand(logits, target, smoothing=0.1, pad=0):
@@ -662,7 +662,7 @@ class TestLabelSmoothingLoss:
         )
 
 
-# ---- the schedule -----------------------------------------------------------------------------------------------------
+# ---- the schedule ----------------------------------------------------------------
 
 
 def number(value, what, ask=""):

@@ -50,7 +50,22 @@ class Recipe:
 
 
 SENTENCES = Recipe("sentences", steps=700, warmup=200, factor=0.24)
-DATES = Recipe("dates", steps=400, warmup=100, factor=0.3, d_model=64, d_ff=128, patience=3)
+DATES = Recipe(
+    "dates",
+    steps=1000,
+    warmup=150,
+    factor=0.25,
+    d_model=64,
+    d_ff=128,
+    dropout=0.0,
+    max_tokens=400,
+    every=100,
+    patience=3,
+)
+# Small enough that three models learn one after the other in a lesson.
+SMALL = Recipe(
+    "sentences", steps=500, warmup=150, factor=0.25, d_model=64, d_ff=128, max_tokens=400, patience=99
+)
 
 
 class Example(NamedTuple):

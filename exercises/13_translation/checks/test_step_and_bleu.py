@@ -1,6 +1,6 @@
 """Checks of unit 13, second part: a training step, and BLEU.
 
-The model of a training step is unit 12's, made on the learner's side, with a twin here that has the same weights; its
+The model of a training step is that of unit 12, made on the learner side, with a twin here of the same weights; its
 loss is the ``plain_loss`` of the notebook and its optimiser ``SGD``, so that the step is judged by itself. BLEU is judged
 by ``sacrebleu``.
 """
@@ -101,9 +101,7 @@ class Run:
                 grads = [g.clamp(-max_norm, max_norm) for g in grads]
             elif wrong == "each by itself":
                 grads = [g * min(1.0, max_norm / float(g.norm())) for g in grads]
-            elif wrong == "always":
-                grads = [g * max_norm / norm for g in grads]
-            elif wrong != "not clipped" and norm > max_norm:
+            elif wrong == "always" or (wrong != "not clipped" and norm > max_norm):
                 grads = [g * max_norm / norm for g in grads]
         with torch.no_grad():
             for p, g in zip(model.parameters(), grads, strict=True):
@@ -119,7 +117,8 @@ class TestTrainStep:
         def mistakes():
             wrongs = {
                 "weights of a step without the shift: shown and wanted were the same whole targets": "not shifted",
-                "weights that learned to copy: wanted was what the decoder was shown, not the next token": "wanted not shifted",
+                "weights that learned to copy: wanted was what the decoder was shown, not the next "
+                "token": "wanted not shifted",
                 "weights that learned to copy: the decoder was shown what it is asked for": "shown what is wanted",
                 "weights that learned backwards: shown was target[:, 1:], wanted target[:, :-1]": "backwards",
                 "weights of a step with source and target exchanged": "sides swapped",
@@ -134,13 +133,18 @@ class TestTrainStep:
                 says: lambda w=wrong: run.reference(batch, wrong=w, **options_)[0]
                 for says, wrong in dict(more).items()
             }
+            share = float((batch[1][:, 1:] != 0).double().mean())
+            found[
+                "weights of a shorter step: the loss was divided by all B · T places, padding among them"
+            ] = run.start + share * (expected - run.start)
             found["weights that have not moved"] = run.start
             found["weights that moved up the slope: the sign of the loss is wrong"] = 2 * run.start - expected
             return found
 
         ask = (
             ask
-            or "Which columns of the target is the decoder shown, which is it asked for, and in which order do backward and step come?"
+            or "Which columns of the target is the decoder shown, which is it asked for, and in which "
+            "order do backward and step come?"
         )
         expect.close(run.read(), expected, atol=1e-8, rtol=1e-6, what=what, ask=ask, mistakes=mistakes)
 
@@ -209,8 +213,10 @@ class TestTrainStep:
         run.twin.zero_grad()
         run.step(batch)
         more = {
-            "weights whose gradients piled up: backward adds to `grad`, where something was left from before": "piled up",
-            "weights moved by the gradients from before: step came before backward, or these were never replaced": "old",
+            "weights whose gradients piled up: backward adds to `grad`, where something was left from "
+            "before": "piled up",
+            "weights moved by the gradients from before: step came before backward, or these were "
+            "never replaced": "old",
         }
         ask = "Which line forgets the old gradients, and does it stand before backward?"
         self.compare(run, batch, what="all weights after one step", old=old, more=more.items(), ask=ask)
@@ -246,12 +252,13 @@ class TestTrainStep:
         """clips the gradients together where they are too long, and only there"""
         run = Run(student, rng)
         batch = run.batch(rng)
-        _, loss = run.reference(batch)
         length = float((run.start - run.reference(batch, lr=1.0)[0]).norm())
         more = {
             "weights of gradients that were not clipped. Is it done after backward and before step?": "not clipped",
-            "weights of gradients whose entries were clipped each by itself: it is their common length that counts": "by value",
-            "weights of gradients that were clipped parameter by parameter: they have one length together": "each by itself",
+            "weights of gradients whose entries were clipped each by itself: it is their common "
+            "length that counts": "by value",
+            "weights of gradients that were clipped parameter by parameter: they have one length "
+            "together": "each by itself",
         }
         ask = "Between which two lines do gradients exist that no step has used yet?"
         what = "all weights after a step with clipped gradients"
@@ -323,7 +330,10 @@ class TestTrainStep:
         run.model.register_forward_hook(lambda model, args, out: modes.append(model.training) and None)
         run.model.eval()
         run.step(run.batch(rng))
-        ask = "An evaluation has left the model in evaluation mode. Who switches dropout on again, and before which line?"
+        ask = (
+            "An evaluation has left the model in evaluation mode. Who switches dropout on again, "
+            "and before which line?"
+        )
         expect.holds(
             modes == [True],
             expected="training mode while the loss is computed",
@@ -387,6 +397,8 @@ def corpus(rng, count, low=4, high=10, change=0.25):
             written.append(str(rng.choice(WORDS)) if chance < 2 * change / 3 else token)
             if chance > 1 - change / 4:
                 written.append(token)
+        if len(written) > 3 and rng.random() < 2 * change:
+            written[1:3] = written[2:0:-1]
         hypotheses.append(written or tokens[:1])
     return hypotheses, references
 
@@ -486,15 +498,7 @@ def other_scores(hypotheses, references):
 @pytest.mark.exercise("bleu")
 class TestBleu:
     def compare(self, student, hypotheses, references, *, ask, what="BLEU", mistakes=None):
-        before = [[list(tokens) for tokens in side] for side in (hypotheses, references)]
         value = student.bleu(hypotheses, references)
-        changed = [[list(tokens) for tokens in side] for side in (hypotheses, references)] != before
-        expect.holds(
-            not changed,
-            expected="lists of tokens as they were",
-            got="changed lists",
-            ask="Which line changes them?",
-        )
         if isinstance(value, torch.Tensor) and value.numel() == 1 and not value.is_complex():
             value = value.item()
         plain = isinstance(value, (int, float)) and not isinstance(value, bool)
