@@ -66,6 +66,7 @@ def found(student, pairs, *args, pad=0, **options):
         came += sketch(batch)
         masked = several and any(isinstance(part, (tuple, list)) and len(part) == 2 for part in batch)
         came += ". `pad_batch` returns ids and a mask; only the ids belong here" if masked else ""
+        came = "an empty batch: one was begun that nothing was put into" if several and not batch else came
         two = several and len(batch) == 2 and not masked
         expect.holds(two, expected="a tuple (source, target) in each batch", got=came, ask=ask)
         source, target = batch

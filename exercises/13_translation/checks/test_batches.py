@@ -66,6 +66,7 @@ def found(student, pairs, *args, pad=0, **options):
         came += sketch(batch)
         masked = several and any(isinstance(part, (tuple, list)) and len(part) == 2 for part in batch)
         came += ". `pad_batch` returns ids and a mask; only the ids belong here" if masked else ""
+        came = "an empty batch: one was begun that nothing was put into" if several and not batch else came
         two = several and len(batch) == 2 and not masked
         expect.holds(two, expected="a tuple (source, target) in each batch", got=came, ask=ask)
         source, target = batch
@@ -406,7 +407,7 @@ class TestMakeBatches:
             expect_pairs(found(student, given, 12, 1, held_out=[pair]), pairs)
 
 
-# ---- the smoothed loss ------------------------------------------------------------------------------------------------
+# ---- the smoothed loss ----------------------------------------------------------------
 
 
 def by_hand(logits, target, smoothing=0.1, pad=0):
@@ -662,7 +663,7 @@ class TestLabelSmoothingLoss:
         )
 
 
-# ---- the schedule -----------------------------------------------------------------------------------------------------
+# ---- the schedule ----------------------------------------------------------------
 
 
 def number(value, what, ask=""):

@@ -1,8 +1,8 @@
 """Checks of unit 13, second part: a training step, and BLEU.
 
 The model of a training step is that of unit 12, made on the learner side, with a twin here of the same weights; its
-loss is the ``plain_loss`` of the notebook and its optimiser ``SGD``, so that the step is judged by itself. BLEU is judged
-by ``sacrebleu``.
+loss is the ``plain_loss`` of the notebook and its optimiser ``SGD``, so that the step is judged by itself. BLEU is
+judged by ``sacrebleu``.
 """
 
 import math
@@ -22,7 +22,7 @@ DOUBLE = torch.float64
 V, D, H, WIDE = 13, 8, 2, 12
 
 
-# ---- a training step --------------------------------------------------------------------------------------------------
+# ---- a training step ----------------------------------------------------------------
 
 
 def one_number(value, what, ask):
@@ -370,7 +370,7 @@ def plain(logits, wanted):
     return F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), ignore_index=0)
 
 
-# ---- BLEU -------------------------------------------------------------------------------------------------------------
+# ---- BLEU ----------------------------------------------------------------
 
 
 def judged(hypotheses, references):
