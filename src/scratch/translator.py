@@ -44,12 +44,12 @@ class Recipe:
     max_tokens: int = 1000
     max_norm: float = 1.0
     every: int = 50  # steps from one measurement to the next
-    patience: int = 5  # measurements without a better one before training stops
+    patience: int = 6  # measurements without a better one before training stops
     seed: int = 0
     model: str = "transformer"  # or "torch", or "recurrent"
 
 
-SENTENCES = Recipe("sentences", steps=700, warmup=200, factor=0.24)
+SENTENCES = Recipe("sentences", steps=800, warmup=200, factor=0.24)
 DATES = Recipe(
     "dates",
     steps=1000,
@@ -89,7 +89,7 @@ class Corpus:
 def load_corpus(name: str) -> Corpus:
     """Return the real sentences, or the dates and numbers; raises NotBuilt where `make data` has not been run."""
     if name == "sentences":
-        data = load_translation(held_out=500, validation=200)
+        data = load_translation(held_out=500, validation=100)
         parts = ([Example(p.portuguese, p.english) for p in part] for part in data[:3])
         return Corpus(*parts, cut=words, glue=" ")
     days = dates.load_dates(7_700, held_out=700 / 7_700)
