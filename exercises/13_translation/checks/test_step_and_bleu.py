@@ -218,8 +218,7 @@ class TestTrainStep:
             "weights moved by the gradients from before: step came before backward, or these were "
             "never replaced": "old",
         }
-        ask = "Which line forgets the old gradients, and does it stand before backward?"
-        self.compare(run, batch, what="all weights after one step", old=old, more=more.items(), ask=ask)
+        self.compare(run, batch, what="all weights after one step", old=old, more=more.items())
 
     @pytest.mark.points(1)
     @pytest.mark.needs("test_agrees_with_a_plain_step")
@@ -314,6 +313,10 @@ class TestTrainStep:
                 after(source, target[:, :-1]), target[:, 1:]
             ),
             "the sum over all tokens: it should be what loss_of returned": loss * tokens,
+            "the loss divided by the number of sequences: loss_of has taken the mean already": loss
+            / len(source),
+            "the loss divided by the number of tokens: loss_of has taken the mean already": loss / tokens,
+            "the loss times the number of sequences: it should be what loss_of returned": loss * len(source),
             "the loss of a sequence, summed over its tokens: it should be what loss_of returned": loss
             * tokens
             / len(source),
@@ -444,6 +447,16 @@ def other_scores(hypotheses, references):
         for a, b in zip(hypotheses, references, strict=True)
     ]
     bare = combined(match, total, h, r, brevity=False)
+    shares = [
+        [
+            sum((grams(a, n) & grams(b, n)).values()) / len(a[n - 1 :])
+            for a, b in zip(*both, strict=True)
+            if a[n - 1 :]
+        ]
+        for n in range(1, 5)
+        for both in [(hypotheses, references)]
+    ]
+    means = [sum(part) / len(part) if part else 0.0 for part in shares]
     added = [(m + 1) / (t + 1) for m, t in zip(match, total, strict=True)]
     precisions = [m / t if t else 0.0 for m, t in zip(match, total, strict=True)]
     penalty = min(1.0, math.exp(1 - r / h))
@@ -452,6 +465,14 @@ def other_scores(hypotheses, references):
             sentences
         )
         / len(sentences),
+        "means of the precisions of sentences: matches and totals are summed over the corpus first": 100
+        * min(1.0, math.exp(1 - r / h))
+        * math.prod(means) ** 0.25,
+        "all matches divided by all n-grams: each n has a precision of its own": 100
+        * min(1.0, math.exp(1 - r / h))
+        * sum(match)
+        / sum(total),
+        "a brevity penalty of exp(h / r − 1): it is exp(1 − r / h)": bare * min(1.0, math.exp(h / r - 1)),
         "BLEU without the brevity penalty: short translations score too well": bare,
         "BLEU with the lengths exchanged in the brevity penalty: it punishes what is long": bare
         * min(1.0, math.exp(1 - h / r)),
