@@ -21,6 +21,7 @@ class Progress:
     """
 
     PAUSE = 0.5  # seconds between two changes of the line
+    EVERY = 50  # steps that are always shown, so that a training that stops before its end has said where
 
     def __init__(self, total: int, notebook: bool | None = None):
         """Show ``total`` steps; ``notebook`` says where, None finds it out."""
@@ -30,7 +31,7 @@ class Progress:
     def __call__(self, step: int, loss: float) -> None:
         """Show that so many steps are done."""
         last = step >= self.total
-        if not last and time.monotonic() - self.shown < self.PAUSE:
+        if not last and step % self.EVERY and time.monotonic() - self.shown < self.PAUSE:
             return
         self.shown = time.monotonic()
         line = bar(step, self.total, f"loss {loss:.2f}")

@@ -126,7 +126,7 @@ def learning(
         )
     if len(losses) > 1:
         left.legend(fontsize=FONT - 1, frameon=False)
-    right.set_ylim(0, 100)
+    right.set_ylim(0, 104)
     name_axes(left, "step", "smoothed loss", "on what it learns from")
     name_axes(right, "step", "BLEU", "on the validation part")
     return picture
