@@ -54,7 +54,7 @@ def make_batches(
     """
     sources, targets = {tuple(source) for source, _ in held_out}, {tuple(target) for _, target in held_out}
     kept = [(s, t) for s, t in pairs if tuple(s) not in sources and tuple(t) not in targets]
-    draw = random.Random(seed)  # noqa: S311 - nothing here is a secret
+    draw = random.Random(seed)  # noqa: S311, RUF100 - nothing here is a secret
     draw.shuffle(kept)
     kept.sort(key=lambda pair: max(map(len, pair)))  # a sort is stable: equal ones stay shuffled
     groups: list[list[Pair]] = []

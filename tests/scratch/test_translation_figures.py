@@ -1,4 +1,4 @@
-"""Figures of unit 13 draw and describe themselves; kinds of mistakes; the widget and what stands in its place; the reward."""
+"""Figures of unit 13 draw and describe themselves; kinds of mistakes; the widget, or its figure; the reward."""
 
 from __future__ import annotations
 
