@@ -97,3 +97,95 @@ def generate(
         written = torch.cat([written, new], dim=1)
         real = torch.cat([real, torch.ones_like(new, dtype=torch.bool)], dim=1)
     return written
+
+
+@torch.no_grad()
+def beam_search(
+    score: Callable[[Int[Tensor, "N T"]], Float[Tensor, "N V"]],
+    prompt: Int[Tensor, "B T"],
+    *,
+    width: int,
+    limit: int,
+    end: int | None = None,
+    alpha: float = 0.0,
+) -> tuple[Int[Tensor, "B T+limit"], Float[Tensor, " B"]]:
+    """Write behind each prompt the text that scores best among those that a beam of a given width comes across.
+
+    A text of n written tokens, ``end`` included, scores log p / ((5 + n) / 6)^alpha, where log p sums the
+    log-probabilities of these tokens. Each prompt has a beam of its own: at first the prompt alone. In every step each
+    open text of the beam is continued by each token; these continuations and the closed texts, which stay as they are,
+    compete, and the ``width`` best (all, if there are fewer) are the new beam.
+
+    Args:
+        score: called with ids (N, T), everything so far of N texts, prompts included, all equally long, in any order;
+            returns logits (N, V) of the next token of each. What it says of closed texts does not matter.
+        prompt: (B, T), T ≥ 1, without padding. Left unchanged.
+        width: W, how many texts a beam holds at most.
+        limit: how many steps there are at most, and so how many tokens a text gets.
+        end: the token that closes a text. That it stands in a prompt means nothing. None: no text is ever closed.
+        alpha: 0 compares plain log-probabilities; the more, the better for long texts.
+
+    Returns:
+        (B, T + limit): the prompts and the best text of each beam, filled up with ``end`` behind its end; and (B,),
+        their scores. Nothing is asked any more once every text of every beam is closed.
+
+    Source: Wu et al., 2016, section 7, equation 14, without the coverage penalty.
+    """
+    beam = prompt[:, None]  # (B, W, T), with W = 1 at first
+    log_p = torch.zeros(beam.shape[:2])
+    written = torch.zeros(beam.shape[:2])
+    closed = torch.zeros(beam.shape[:2], dtype=torch.bool)
+    scores = log_p
+    for step in range(limit):
+        if closed.all():
+            filling = beam.new_full((*beam.shape[:2], limit - step), end)
+            beam = torch.cat([beam, filling], dim=-1)
+            break
+        following = score(beam.flatten(0, 1)).log_softmax(dim=-1)  # (B, W, T) -> (B·W, T) -> (B·W, V)
+        following = following.unflatten(0, beam.shape[:2])  # (B·W, V) -> (B, W, V)
+        if end is not None:  # a closed text has one continuation, and it is certain
+            stay = torch.full_like(following[0, 0], -torch.inf)
+            stay[end] = 0.0
+            following = torch.where(closed[..., None], stay, following)
+        grown = log_p[..., None] + following  # (B, W, 1) + (B, W, V)
+        written = written + ~closed
+        ranked = (grown / ((5 + written[..., None]) / 6) ** alpha).flatten(1)  # (B, W, V) -> (B, W·V)
+        scores, place = ranked.topk(min(width, ranked.shape[1]))  # (B, W)
+        parent, token = place // following.shape[-1], place % following.shape[-1]
+        log_p, written, closed = grown.flatten(1).gather(1, place), written.gather(1, parent), closed.gather(1, parent)
+        if end is not None:
+            closed = closed | (token == end)
+        rows = torch.arange(len(prompt))[:, None]  # (B, 1)
+        beam = torch.cat([beam[rows, parent], token[..., None]], dim=-1)  # (B, W, T) -> (B, W, T + 1)
+    return beam[:, 0], scores[:, 0]
+
+
+class CachedScores:
+    """What ``beam_search`` asks for, from a GPT that keeps what it has read: the caches follow the beams."""
+
+    def __init__(self, model: GPT):
+        """Begin with a model that has read nothing."""
+        self.model, self.ids, self.caches = model, None, []
+
+    @torch.no_grad()
+    def __call__(self, ids: Int[Tensor, "N T"]) -> Float[Tensor, "N V"]:
+        """Return the logits (N, V) of the next token.
+
+        Where every text continues one of the last call by a token, the model reads that token only.
+        """
+        parent = self._parent(ids)
+        if parent is None:
+            self.caches, new = [KVCache() for _ in self.model.layers], ids
+        else:
+            for cache in self.caches:
+                cache.select(parent)
+            new = ids[:, -1:]
+        self.ids = ids
+        return self.model(new, None, self.caches)[:, -1]
+
+    def _parent(self, ids: Int[Tensor, "N T"]) -> Int[Tensor, " N"] | None:
+        """For each text the row of the last call that it continues; None if one continues none."""
+        if self.ids is None or self.ids.shape[1] + 1 != ids.shape[1]:
+            return None
+        same = (ids[:, None, :-1] == self.ids).all(dim=-1)  # (N, 1, T) and (N', T) -> (N, N')
+        return same.int().argmax(dim=1) if same.any(dim=1).all() else None
