@@ -45,7 +45,10 @@ class GPT(nn.Module):
         layers: int = 3,
         dropout: float = 0.0,
     ):
-        """Create the parts; both tables are drawn from a normal distribution with standard deviation 0.02.
+        """Create the parts.
+
+        Both tables are drawn from a normal distribution with mean 0 and standard deviation D^(−1/2), so that the logits
+        of a new model are near one.
 
         Args:
             vocabulary: V.
@@ -60,7 +63,7 @@ class GPT(nn.Module):
         self.embedding = nn.Embedding(vocabulary, d_model)
         self.positions = nn.Embedding(max_length, d_model)
         for table in (self.embedding, self.positions):
-            nn.init.normal_(table.weight, std=0.02)
+            nn.init.normal_(table.weight, std=d_model**-0.5)
         self.layers = nn.ModuleList(CachedLayer(d_model, heads, 4 * d_model, dropout) for _ in range(layers))
         self.norm = LayerNorm(d_model)
         self.dropout = nn.Dropout(dropout)
