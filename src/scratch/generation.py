@@ -41,7 +41,9 @@ def sample_top_p(
     Source: Holtzman et al., 2020, section 3.1, equations 2 and 3.
     """
     if not 0 < p <= 1 or temperature <= 0:
-        raise ValueError(f"p must lie in (0, 1] and temperature above 0, got p={p}, temperature={temperature}")
+        raise ValueError(
+            f"p must lie in (0, 1] and temperature above 0, got p={p}, temperature={temperature}"
+        )
     line, ids = (logits / temperature).softmax(dim=-1).sort(dim=-1, descending=True, stable=True)
     before = line.cumsum(dim=-1) - line  # what stands in front of each token
     line = line.masked_fill(before >= p, 0.0)
@@ -152,7 +154,11 @@ def beam_search(
         ranked = (grown / ((5 + written[..., None]) / 6) ** alpha).flatten(1)  # (B, W, V) -> (B, W·V)
         scores, place = ranked.topk(min(width, ranked.shape[1]))  # (B, W)
         parent, token = place // following.shape[-1], place % following.shape[-1]
-        log_p, written, closed = grown.flatten(1).gather(1, place), written.gather(1, parent), closed.gather(1, parent)
+        log_p, written, closed = (
+            grown.flatten(1).gather(1, place),
+            written.gather(1, parent),
+            closed.gather(1, parent),
+        )
         if end is not None:
             closed = closed | (token == end)
         rows = torch.arange(len(prompt))[:, None]  # (B, 1)

@@ -76,7 +76,9 @@ def perplexities(values: Mapping[str, float], size: int) -> Picture:
     return picture
 
 
-def choices(panels: Mapping[str, tuple[np.ndarray, np.ndarray]], names: Sequence[str], top: int = 12) -> Picture:
+def choices(
+    panels: Mapping[str, tuple[np.ndarray, np.ndarray]], names: Sequence[str], top: int = 12
+) -> Picture:
     """Draw who may be drawn: for each title, the likeliest tokens and their probabilities before and after a cut.
 
     Each panel is a pair of arrays (V,): probabilities before, and after, zero for what was cut off.
@@ -99,12 +101,16 @@ def choices(panels: Mapping[str, tuple[np.ndarray, np.ndarray]], names: Sequence
         ax.set_xlim(0, 1.06 * max(after.max(), before.max()))
         name_axes(ax, "probability", "", title)
         shares = ", ".join(f"{shown(names[i])} {after[i]:.2f}" for i in order[:4] if kept[i])
-        told.append(f"{title}: {int(kept.sum())} of {len(before)} tokens may be drawn, the likeliest {shares}.")
+        told.append(
+            f"{title}: {int(kept.sum())} of {len(before)} tokens may be drawn, the likeliest {shares}."
+        )
     picture.alt = "Bars, probability by token, those cut off hatched. " + " ".join(told)
     return picture
 
 
-def diversity(p: Sequence[float], shares: Sequence[float], surprises: Sequence[float], real: tuple[float, float]):
+def diversity(
+    p: Sequence[float], shares: Sequence[float], surprises: Sequence[float], real: tuple[float, float]
+):
     """Draw against p how many words differ, and how surprising the texts are to the model; dashed, real text."""
     told = "; ".join(f"p = {x:g}: {a:.0%} and {b:.2f}" for x, a, b in zip(p, shares, surprises, strict=True))
     alt = (
@@ -125,9 +131,7 @@ def diversity(p: Sequence[float], shares: Sequence[float], surprises: Sequence[f
 
 def latency(lengths: Sequence[int], times: Mapping[str, Sequence[float]]) -> Picture:
     """Draw what a text of each length takes to write, and what its last token took: with and without a cache."""
-    told = "; ".join(
-        f"{name}: from {values[0]:.3g} to {values[-1]:.3g} s" for name, values in times.items()
-    )
+    told = "; ".join(f"{name}: from {values[0]:.3g} to {values[-1]:.3g} s" for name, values in times.items())
     ratios = [a / b for a, b in zip(*times.values(), strict=True)]
     alt = (
         f"Two line charts against the number of tokens, {lengths[0]} to {lengths[-1]}. Left, seconds to write a text: "
@@ -169,9 +173,13 @@ def recomputed(length: int = 7, prompt: int = 3) -> Picture:
             kept = cached and s < length - 1
             colour = tint(KEY, 0.55) if kept else "white"
             ax.add_patch(
-                FancyBboxPatch((s + 0.1, -1.25), 0.74, 0.7, boxstyle="round,pad=0.02", facecolor=colour, edgecolor=KEY)
+                FancyBboxPatch(
+                    (s + 0.1, -1.25), 0.74, 0.7, boxstyle="round,pad=0.02", facecolor=colour, edgecolor=KEY
+                )
             )
-        told = "keys and values: kept, but for the newest" if cached else "keys and values: all worked out again"
+        told = (
+            "keys and values: kept, but for the newest" if cached else "keys and values: all worked out again"
+        )
         ax.text(length / 2, -1.75, told, ha="center", fontsize=FONT - 1, color=INK)
         ax.set(xlim=(-0.2, length + 0.2), ylim=(length + 0.1, -2.2), xticks=[], yticks=[])
         ax.set_aspect("equal")
@@ -207,12 +215,17 @@ def beam_tree(
         shift = (tall - len(grown)) / 2
         here: dict[tuple[int, ...], tuple[float, float]] = {}
         order = sorted(grown, key=lambda item: (places[item[2]][1], item[0]))
-        for y, (text, log_p, parent) in enumerate(order, start=shift):
+        for place, (text, log_p, parent) in enumerate(order):
             on = text in kept
-            x = 2.4 * depth
+            x, y = 2.4 * depth, place + shift
             here[text] = (x, y)
             colour = QUERY if on else "#999999"
-            ax.plot([places[parent][0] + 0.62, x - 0.62], [places[parent][1], y], color=colour, lw=2.0 if on else 0.8)
+            ax.plot(
+                [places[parent][0] + 0.62, x - 0.62],
+                [places[parent][1], y],
+                color=colour,
+                lw=2.0 if on else 0.8,
+            )
             face = tint(QUERY, 0.3) if on else "white"
             ax.add_patch(
                 FancyBboxPatch(
@@ -225,7 +238,9 @@ def beam_tree(
                     color=INK if on else "#555555")  # fmt: skip
         told.append(
             f"After {depth}: kept "
-            + ", ".join(f"{' '.join(names[i] for i in text)} {np.exp(log_p):.2f}" for text, log_p in beams[depth])
+            + ", ".join(
+                f"{' '.join(names[i] for i in text)} {np.exp(log_p):.2f}" for text, log_p in beams[depth]
+            )
             + f"; thrown away {len(grown) - len(kept)}."
         )
         places = here

@@ -44,12 +44,15 @@ def _trained(namespace: Mapping[str, Any], plays: Any) -> tuple:
             limit = play_models.SIZES["max_length"] - len(PROMPT)
             written = namespace["generate"](model, prompt.expand(LINES, -1), choose, limit=limit)
             with torch.no_grad():
-                best, _ = namespace["beam_search"](
-                    lambda ids: model(ids)[:, -1], prompt, width=4, limit=60
-                )
+                best, _ = namespace["beam_search"](lambda ids: model(ids)[:, -1], prompt, width=4, limit=60)
         finally:
             torch.set_num_threads(threads)
-    return weights is not None, surprise, [characters.decode(row) for row in written], characters.decode(best[0])
+    return (
+        weights is not None,
+        surprise,
+        [characters.decode(row) for row in written],
+        characters.decode(best[0]),
+    )
 
 
 def recite(namespace: Mapping[str, Any]) -> None:
@@ -67,8 +70,12 @@ def recite(namespace: Mapping[str, Any]) -> None:
     known, surprise, texts, best = result
     if not (isinstance(surprise, float) and 1 < surprise < 20):
         return print(UNFINISHED)
-    source = "the lesson's weights" if known else f"{STEPS} steps of training (run the lesson for better weights)"
-    print(f"Your GPT with {source}: it hesitates between {surprise:.1f} characters in plays it has not seen.\n")
+    source = (
+        "the lesson's weights" if known else f"{STEPS} steps of training (run the lesson for better weights)"
+    )
+    print(
+        f"Your GPT with {source}: it hesitates between {surprise:.1f} characters in plays it has not seen.\n"
+    )
     for text in texts:
         print(text.rsplit(" ", 1)[0].strip(), "…\n", sep="")
     print(f"And what your beam search finds most likely:\n\n{best} …")

@@ -95,9 +95,11 @@ class GPT(nn.Module):
             real = torch.ones(len(ids), seen + ids.shape[1], dtype=torch.bool)
         position = real.cumsum(dim=-1) - 1  # (B, S): how many tokens stand before; -1 in padding at the left
         if position.max() >= self.positions.num_embeddings:
-            raise ValueError(f"a text is longer than the {self.positions.num_embeddings} positions of the model")
+            raise ValueError(
+                f"a text is longer than the {self.positions.num_embeddings} positions of the model"
+            )
         x = self.embedding(ids) + self.positions(position[:, seen:].clamp(min=0))  # (B, T, D)
-        mask = (causal_mask(real.shape[1]) & real[:, None])[:, seen:]  # (S, S), (B, 1, S) -> (B, T, S)
+        mask = causal_mask(real.shape[1])[seen:] & real[:, None]  # (T, S) and (B, 1, S) -> (B, T, S)
         x = self.dropout(x)
         for layer, cache in zip(self.layers, caches or [None] * len(self.layers), strict=True):
             x = layer(x, mask, cache)

@@ -125,7 +125,9 @@ def learn(
         data,
         AdamW(model.parameters(), betas=(0.9, 0.98)),
         epochs=-(-steps // every),
-        schedule=lambda step: warmup_cosine(step, peak=peak, warmup=steps // 10, total=steps, floor=peak / 20),
+        schedule=lambda step: warmup_cosine(
+            step, peak=peak, warmup=steps // 10, total=steps, floor=peak / 20
+        ),
         max_norm=1.0,
         after_epoch=None if after is None else lambda epoch: after(min(steps, (epoch + 1) * every)),
     )

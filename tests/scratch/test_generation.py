@@ -140,7 +140,13 @@ def exhaustive(score, prompt, tokens, limit, end, alpha):
 
 
 @settings(deadline=None, max_examples=25)
-@given(st.integers(0, 10**6), st.integers(2, 4), st.integers(1, 3), st.sampled_from([None, 0, 1]), st.floats(0, 2))
+@given(
+    st.integers(0, 10**6),
+    st.integers(2, 4),
+    st.integers(1, 3),
+    st.sampled_from([None, 0, 1]),
+    st.floats(0, 2),
+)
 def test_a_beam_that_holds_every_text_finds_the_best(seed, tokens, limit, end, alpha):
     score, prompt = scorer(seed, tokens), torch.tensor([[1, 0], [1, 1]])
     ids, scores = beam_search(score, prompt, width=tokens**limit, limit=limit, end=end, alpha=alpha)

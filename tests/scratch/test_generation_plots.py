@@ -23,7 +23,11 @@ def every_figure() -> dict[str, Picture]:
         "latency": plots.latency([64, 128], {"without": [1.0, 4.0], "with": [0.5, 1.0]}),
         "recomputed": plots.recomputed(),
         "beam_tree": plots.beam_tree(
-            lambda ids: torch.zeros(len(ids), 3) + torch.tensor([0.0, 1.0, 0.5]), "ab.", width=2, limit=3, end=2
+            lambda ids: torch.zeros(len(ids), 3) + torch.tensor([0.0, 1.0, 0.5]),
+            "ab.",
+            width=2,
+            limit=3,
+            end=2,
         ),
         "widths": plots.widths([1, 3, 9], {"found": [-3.0, -2.5, -2.0], "the best there is": [-2.0] * 3}),
     }

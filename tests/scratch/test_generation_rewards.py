@@ -13,7 +13,9 @@ from scratch import generation_rewards as rewards
 from scratch.data import cache, plays
 
 ROOT = Path(__file__).parents[2]
-TEXT = "HAMLET:\nTo be, or not to be, that is the question:\nWhether 'tis nobler in the mind to suffer\n\n" * 80
+TEXT = (
+    "HAMLET:\nTo be, or not to be, that is the question:\nWhether 'tis nobler in the mind to suffer\n\n" * 80
+)
 
 
 @pytest.fixture(autouse=True)

@@ -42,7 +42,9 @@ def test_agrees_with_transformers_gpt2_on_shared_weights():
     weights |= {f"ln_f.{kind}": getattr(ours.norm, kind) for kind in ("weight", "bias")}
     for i, layer in enumerate(ours.layers):
         a, f = layer.attention, layer.feed_forward
-        packed = [torch.cat([getattr(m, kind) for m in (a.query, a.key, a.value)]) for kind in ("weight", "bias")]
+        packed = [
+            torch.cat([getattr(m, kind) for m in (a.query, a.key, a.value)]) for kind in ("weight", "bias")
+        ]
         maps = {"attn.c_attn": packed, "attn.c_proj": (a.output.weight, a.output.bias)}
         maps |= {"mlp.c_fc": (f.hidden.weight, f.hidden.bias), "mlp.c_proj": (f.output.weight, f.output.bias)}
         for name, (weight, bias) in maps.items():

@@ -13,7 +13,9 @@ from scratch.layers import LayerNorm
 class GPT(nn.Module):
     def __init__(self, vocabulary, max_length, d_model=128, heads=4, layers=3, dropout=0.0):
         super().__init__()
-        self.layers = nn.ModuleList([CachedLayer(d_model, heads, d_model * 4, dropout) for _ in range(layers)])
+        self.layers = nn.ModuleList(
+            [CachedLayer(d_model, heads, d_model * 4, dropout) for _ in range(layers)]
+        )
         self.norm = LayerNorm(d_model)
         self.embedding = nn.Embedding(vocabulary, d_model)
         self.positions = nn.Embedding(max_length, d_model)
@@ -43,7 +45,9 @@ def perplexity(model, batches, ignore_index=-100):
     was = model.training
     model.eval()
     surprises = [
-        F.cross_entropy(model(ids).transpose(1, 2), y, ignore_index=ignore_index, reduction="none")[y != ignore_index]
+        F.cross_entropy(model(ids).transpose(1, 2), y, ignore_index=ignore_index, reduction="none")[
+            y != ignore_index
+        ]
         for ids, y in batches
     ]
     model.train(was)

@@ -121,7 +121,9 @@ def beam_search(score, prompt, *, width, limit, end=None, alpha=0.0):
         open_texts = [(b, entry) for b, beam in enumerate(beams) for entry in beam if not entry[2]]
         if not open_texts:
             break
-        ids = torch.stack([torch.cat([prompt[b], torch.tensor(text, dtype=torch.int64)]) for b, (_, text, _) in open_texts])
+        ids = torch.stack(
+            [torch.cat([prompt[b], torch.tensor(text, dtype=torch.int64)]) for b, (_, text, _) in open_texts]
+        )
         log_p = score(ids).double().log_softmax(-1).tolist()
         grown = [[entry for entry in beam if entry[2]] for beam in beams]
         for (b, (total, text, _)), row in zip(open_texts, log_p, strict=True):
@@ -129,5 +131,8 @@ def beam_search(score, prompt, *, width, limit, end=None, alpha=0.0):
                 grown[b].append((total + more, [*text, token], token == end))
         beams = [sorted(candidates, key=rank, reverse=True)[:width] for candidates in grown]
     best = [max(beam, key=rank) for beam in beams]
-    ids = [row + text + [end] * (limit - len(text)) for row, (_, text, _) in zip(prompt.tolist(), best, strict=True)]
+    ids = [
+        row + text + [end] * (limit - len(text))
+        for row, (_, text, _) in zip(prompt.tolist(), best, strict=True)
+    ]
     return torch.tensor(ids), torch.tensor([rank(entry) for entry in best], dtype=torch.float32)

@@ -26,7 +26,9 @@ class GPT(nn.Module):
         with torch.no_grad():
             self.embedding.weight *= d_model**-0.5
             self.positions.weight *= d_model**-0.5
-        self.layers = nn.Sequential(*(CachedLayer(d_model, heads, 4 * d_model, dropout) for _ in range(layers)))
+        self.layers = nn.Sequential(
+            *(CachedLayer(d_model, heads, 4 * d_model, dropout) for _ in range(layers))
+        )
         self.norm = LayerNorm(d_model)
         self.dropout = nn.Dropout(dropout)
 
