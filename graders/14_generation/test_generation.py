@@ -1,9 +1,9 @@
 """Checks of unit 14: the model, perplexity, top-p sampling, writing with a cache, beam search.
 
 Every check draws fresh inputs and weights. The model is judged by a few lines on the same weights that know neither
-cache nor padding: each text by itself, and whole. Sampling is judged by a loop in float64, beam search by trying out every
-text there is and by a search of our own; what these search through, and the models that measuring and writing are tried
-with, are scripts of the check that the learner's code calls back.
+cache nor padding: each text by itself, and whole. Sampling is judged by a loop in float64, beam search by trying out
+every text there is and by a search of our own; what these search through, and the models that measuring and writing are
+tried with, are scripts of the check that the learner's code calls back.
 """
 
 import itertools
@@ -215,7 +215,7 @@ class TestGPT:
                 "no causal mask: every position sees the ones after it": lambda ids=ids, end=end: logits_of(
                     weights, ids, mask=torch.ones(end, end, dtype=torch.bool)
                 ),
-                "a causal mask the wrong way round: each position sees itself and what comes after": lambda ids=ids, end=end: (
+                "a causal mask the wrong way round: positions see what comes after": lambda ids=ids, end=end: (
                     logits_of(weights, ids, mask=triangle(end).T)
                 ),
                 "a causal mask that hides each position from itself": lambda ids=ids, end=end: logits_of(
@@ -325,8 +325,8 @@ class TestGPT:
             "only padding attended to: `real` is True at tokens": lambda: logits_of(
                 weights, ids, position, triangle(T) & ~real[:, None]
             ),
-            "a mask for those who ask: padding must not be looked at, `real[:, None]` and not `real[..., None]`": lambda: (
-                logits_of(weights, ids, position, triangle(T) & real[..., None])
+            "a mask for those who ask: padding must not be looked at (`real[:, None]`)": lambda: logits_of(
+                weights, ids, position, triangle(T) & real[..., None]
             ),
             "padding left out, and the causal mask with it": lambda: logits_of(
                 weights, ids, position, real[:, None].expand(-1, T, -1)
@@ -1030,8 +1030,8 @@ class TestSampleTopP:
                 said += ": the sum had reached p before it"
             expect.holds(
                 got == last,
-                expected=f"token {last}, place {kept} in a line of 0.5, 0.3, {shares[order[2]]:.2f}, …, for p = {p} and a "
-                "uniform number of 0.999",
+                expected=f"token {last}, place {kept} in a line of 0.5, 0.3, {shares[order[2]]:.2f}, …, for p = {p} "
+                "and a uniform number of 0.999",
                 got=said,
                 ask=ask,
             )
@@ -1513,10 +1513,7 @@ def searched(tree, prompt, width, limit, end, alpha, wrong=""):
             grown.sort(key=rank, reverse=True)
         beam = grown[:width]
     beam = [*beam, *done] if wrong == "kept outside" else beam
-    if wrong == "first of the beam":
-        item = beam[0]
-    else:
-        item = best(beam, key=lambda item: rank(item))
+    item = beam[0] if wrong == "first of the beam" else best(beam, key=rank)
     return rank(item), item[1]
 
 
@@ -1525,10 +1522,10 @@ def filled(prompt, text, limit, fill):
 
 
 SAID = {
-    "copies": "a beam that began with {width} copies of the prompt: all of them choose the same, which is greedy decoding",
+    "copies": "a beam that began with {width} copies of the prompt: all choose the same, which is greedy decoding",
     "extended": "closed texts continued behind their end: a closed text stays as it is",
     "forgotten": "closed texts thrown out of the beam: they stay and compete",
-    "kept outside": "closed texts taken out of the beam, which goes on with others in their place: they stay and compete",
+    "kept outside": "closed texts taken out of the beam, which goes on with others: they stay and compete",
     "pays for end": "closed texts that pay for every further `end`: their log p stays as it is",
     "stops at the first": "a search that ends as soon as one text is closed: open ones may still be better",
     "sums of logits": "logits summed up: it is log-probabilities that sum to the log-probability of a text",
@@ -1729,7 +1726,7 @@ class TestBeamSearch:
     def test_batch(self, student, rng):
         """searches for each prompt by itself"""
         tokens, width, limit, T = 5, int(rng.integers(2, 4)), 4, 2
-        ask = "(B, W·V): do the texts of different prompts ever stand in one row, and which prompt's is `beam[rows, parent]`?"
+        ask = "(B, W·V): whose texts stand in one row, and which prompt's is the one that you go on with?"
         for B in (3, width):  # as many prompts as texts in a beam, too
             tree = Tree(rng, tokens)
             prompt = self.prompts(rng, B, T, tokens)

@@ -34,8 +34,8 @@ def shown(character: str) -> str:
 def decoder_only() -> Picture:
     """Draw GPT: tokens and positions, N layers of causal self-attention and feed-forward net, and the table again."""
     alt = (
-        "A decoder-only Transformer, data flowing upwards. Tokens are embedded, positions added; then N pre-norm layers "
-        "of causal self-attention and feed-forward net, each with a residual connection; a last norm, the embedding "
+        "A decoder-only Transformer, data flowing upwards. Tokens are embedded, positions added; then N pre-norm "
+        "layers of causal self-attention and feed-forward net, each with a residual connection; a last norm, the embedding "
         "table turned round, and a softmax give probabilities of the next token. There is no encoder and no "
         "cross-attention."
     )
@@ -77,13 +77,15 @@ def perplexities(values: Mapping[str, float], size: int) -> Picture:
 
 
 def choices(
-    panels: Mapping[str, tuple[np.ndarray, np.ndarray]], names: Sequence[str], top: int = 12
+    panels: Mapping[str, tuple[np.ndarray, np.ndarray]], names: Sequence[str], most: int = 26
 ) -> Picture:
-    """Draw who may be drawn: for each title, the likeliest tokens and their probabilities before and after a cut.
+    """Draw who may be drawn: for each title, the likeliest tokens, those that a cut has left and some behind them.
 
-    Each panel is a pair of arrays (V,): probabilities before, and after, zero for what was cut off.
+    Each panel is a pair of arrays (V,): probabilities before, and after, zero for what was cut off. ``most`` tokens are
+    shown at most.
     """
-    picture, axes = canvas(3.4 * len(panels) + 0.6, 3.6, columns=len(panels))
+    top = min(most, 4 + max(int((np.asarray(after) > 0).sum()) for _, after in panels.values()))
+    picture, axes = canvas(3.4 * len(panels) + 0.6, 1.1 + 0.2 * top, columns=len(panels))
     told = []
     for ax, (title, (before, after)) in zip(axes, panels.items(), strict=True):
         before, after = np.asarray(before), np.asarray(after)
@@ -155,8 +157,8 @@ def latency(lengths: Sequence[int], times: Mapping[str, Sequence[float]]) -> Pic
 def recomputed(length: int = 7, prompt: int = 3) -> Picture:
     """Draw which attention scores are worked out for the newest token, without a cache and with one."""
     alt = (
-        f"Two grids of queries by keys, for a text of {length} tokens, {prompt} of them the prompt. Without a cache, all "
-        f"{length * (length + 1) // 2} scores of the lower triangle are worked out again for the newest token. With a "
+        f"Two grids of queries by keys, for a text of {length} tokens, {prompt} of them the prompt. Without a cache, "
+        f"all {length * (length + 1) // 2} scores of the lower triangle are worked out again for the newest token. With a "
         f"cache, its {length} scores alone; the keys and values of the others are kept."
     )
     picture, axes = canvas(7.6, 3.5, columns=2, alt=alt)

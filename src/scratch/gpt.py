@@ -115,8 +115,8 @@ def perplexity(
     """Measure how many tokens a model hesitates between, on average: the exponential of its mean surprise.
 
     Args:
-        model: called as ``model(ids)`` on (B, T), returns logits (B, T, V) of the token after each position. It is asked
-            in evaluation mode, and left in the mode that it was in.
+        model: called as ``model(ids)`` on (B, T), returns logits (B, T, V) of the token after each position. It is
+            asked in evaluation mode, and left in the mode that it was in.
         batches: pairs of ids and targets, both (B, T): target t is the token that follows id t. Batches may differ in
             their sizes. They may come from a generator, and are read once.
         ignore_index: the target of positions that do not count, such as padding.

@@ -1,4 +1,4 @@
-"""Language models of plays, character by character: the text as ids, two baselines, training, and keeping weights (unit 14).
+"""Language models of plays, by character: the text as ids, two baselines, training, keeping weights (unit 14).
 
 Symbols: B batch, T characters, V characters of the vocabulary, N characters of a text.
 """

@@ -8,11 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from tests.scratch.test_gpt import V, make, padded
 
 from scratch.cache import KVCache
 from scratch.generation import CachedScores, beam_search, generate, sample_top_p
 from scratch.probability import sample
-from tests.scratch.test_gpt import V, make, padded
 
 logits_of = arrays(np.float64, st.tuples(st.integers(1, 4), st.integers(1, 7)), elements=st.floats(-9, 9))
 uniforms = st.floats(0, 1, exclude_max=True)

@@ -36,7 +36,8 @@ def every_figure() -> dict[str, Picture]:
 @pytest.mark.parametrize("name", list(every_figure()))
 def test_figures_are_drawn_and_described(name):
     html = every_figure()[name].to_html()
-    assert html.startswith("<img alt=") and len(every_figure()[name].alt) > 40
+    assert html.startswith("<img alt=")
+    assert len(every_figure()[name].alt) > 40
 
 
 def test_a_choice_says_how_many_may_be_drawn():
@@ -55,7 +56,8 @@ def model() -> tuple[GPT, Characters]:
 
 def test_what_is_cut_off_cannot_be_drawn_and_the_rest_sums_to_one():
     before, after = playground.cut(torch.tensor([0.0, 2.0, 1.0, -1.0]), 0.8, 0.7)
-    assert before.sum() == pytest.approx(1) and after.sum() == pytest.approx(1)
+    assert before.sum() == pytest.approx(1)
+    assert after.sum() == pytest.approx(1)
     assert (after > 0).tolist() == [False, True, False, False]
 
 

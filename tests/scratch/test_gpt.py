@@ -32,7 +32,7 @@ def padded(*lengths: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def test_agrees_with_transformers_gpt2_on_shared_weights():
-    """Theirs keeps maps as (in, out), ``Conv1D``, and the three of attention in one; the tanh form of GELU is "gelu_new"."""
+    """Theirs keeps maps as (in, out), three of attention in one; GELU's tanh form is "gelu_new" there."""
     config = GPT2Config(
         vocab_size=V, n_positions=LONGEST, n_embd=D, n_layer=L, n_head=H,
         activation_function="gelu_new", resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
@@ -52,7 +52,8 @@ def test_agrees_with_transformers_gpt2_on_shared_weights():
         for name, residual in (("ln_1", layer.attention_residual), ("ln_2", layer.feed_forward_residual)):
             weights |= {f"h.{i}.{name}.{kind}": getattr(residual.norm, kind) for kind in ("weight", "bias")}
     missing = theirs.transformer.load_state_dict({k: w.detach() for k, w in weights.items()}, strict=False)
-    assert not missing.missing_keys and not missing.unexpected_keys
+    assert not missing.missing_keys
+    assert not missing.unexpected_keys
     ids, real = padded(9, 4, 7)
     with torch.no_grad():
         torch.testing.assert_close(ours(ids), theirs(ids).logits, atol=1e-4, rtol=1e-4)

@@ -1,5 +1,6 @@
 """Character models of plays: the text as ids, baselines, training, kept weights."""
 
+import itertools
 import math
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def test_the_bigram_knows_what_follows_and_forbids_nothing():
     shares = model(characters.encode("q")[None])[0, 0].softmax(-1)
     assert characters.characters[int(shares.argmax())] == "u"
     assert (shares > 0).all()
-    pairs = list(zip(TEXT[:-1], TEXT[1:], strict=True))
+    pairs = list(itertools.pairwise(TEXT))
     expected = (pairs.count(("t", "o")) + 1) / (sum(a == "t" for a, _ in pairs) + len(characters))
     share = model(characters.encode("t")[None])[0, 0].softmax(-1)[characters.ids["o"]]
     assert share.item() == pytest.approx(expected)
@@ -71,7 +72,8 @@ def test_weights_are_kept_and_found(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     model = GPT(7, 8, 8, 2, 1)
     path = play_models.keep(model, "x")
     found = play_models.kept("x")
-    assert found is not None and found.keys() == model.state_dict().keys()
+    assert found is not None
+    assert found.keys() == model.state_dict().keys()
     assert all(torch.equal(value, model.state_dict()[key]) for key, value in found.items())
     path.write_bytes(b"no weights")
     assert play_models.kept("x") is None

@@ -102,7 +102,7 @@ def beam_search(score, prompt, *, width, limit, end=None, alpha=0.0):
     lengths = torch.zeros(B, width)
     done = torch.zeros(B, width, dtype=torch.bool)
     best = torch.zeros(B, width)
-    for t in range(limit):
+    for _ in range(limit):
         if bool(done.all()):
             break
         logp = F.log_softmax(score(ids), -1).view(B, width, -1)

@@ -79,7 +79,7 @@ def sample_top_p(logits, uniform, p=0.9, temperature=1.0):
             if total >= p:
                 break
         running = 0.0
-        for token, share in kept:
+        for token, share in kept:  # noqa: B007 (the token at which it stops)
             running += share
             if running > u * total:
                 break

@@ -44,7 +44,9 @@ class GPT(nn.Module):
             real = torch.full((ids.shape[0], seen + ids.shape[1]), True)
         places, mask = places_and_mask(real, ids.shape[1])
         x = self.embed(ids, places)
-        for layer, cache in zip(self.layers, caches if caches is not None else len(self.layers) * [None]):
+        for layer, cache in zip(
+            self.layers, caches if caches is not None else len(self.layers) * [None], strict=True
+        ):
             x = layer(x, mask, cache)
         return torch.matmul(self.norm(x), self.embedding.weight.transpose(0, 1))
 
@@ -144,7 +146,7 @@ def beam_search(score, prompt, *, width, limit, end=None, alpha=0.0):
                 break
             table = torch.log_softmax(score(torch.tensor([text.ids for text in alive])), -1).tolist()
             grown = [text for text in beam if text.closed]
-            for text, more in zip(alive, table):
+            for text, more in zip(alive, table, strict=True):
                 grown.extend(text.grow(more, end))
             beam = heapq.nlargest(width, grown, key=lambda text: text.score(alpha))
         best = beam[0]
