@@ -1753,10 +1753,10 @@ class TestBeamSearch:
             "one for each",
             "last token alone",
         ]
-        for width in (2, 3):
+        for width, B in ((2, 1), (3, 2)):  # alone first: other beams keep a search going
             end = int(rng.integers(5))
             given = {"width": width, "limit": 4, "end": end, "alpha": 0.0}
-            tree, prompt, best = self.told_apart(rng, wrong, boost=(end, 0.7), **given)
+            tree, prompt, best = self.told_apart(rng, wrong, boost=(end, 0.7), B=B, **given)
             out = self.found(student, tree, prompt, width=width, limit=4, end=end)
             self.compare(out, tree, prompt, best, **given, wrong=others)
 

@@ -34,9 +34,9 @@ def shown(character: str) -> str:
 def decoder_only() -> Picture:
     """Draw GPT: tokens and positions, N layers of causal self-attention and feed-forward net, and the table again."""
     alt = (
-        "A decoder-only Transformer, data flowing upwards. Tokens are embedded, positions added; then N pre-norm "
-        "layers of causal self-attention and feed-forward net, each with a residual connection; a last norm, the embedding "
-        "table turned round, and a softmax give probabilities of the next token. There is no encoder and no "
+        "A decoder-only Transformer, data going up. Tokens are embedded, positions added; then N pre-norm "
+        "layers of causal self-attention and feed-forward net, each with a residual connection; a last norm, the "
+        "embedding table turned round, and a softmax give probabilities of the next token. There is no encoder and no "
         "cross-attention."
     )
     picture, (drawing,) = sheet(6.2, 6.6, alt=alt)
@@ -157,9 +157,9 @@ def latency(lengths: Sequence[int], times: Mapping[str, Sequence[float]]) -> Pic
 def recomputed(length: int = 7, prompt: int = 3) -> Picture:
     """Draw which attention scores are worked out for the newest token, without a cache and with one."""
     alt = (
-        f"Two grids of queries by keys, for a text of {length} tokens, {prompt} of them the prompt. Without a cache, "
-        f"all {length * (length + 1) // 2} scores of the lower triangle are worked out again for the newest token. With a "
-        f"cache, its {length} scores alone; the keys and values of the others are kept."
+        f"Two grids of queries by keys, a text of {length} tokens, {prompt} of them the prompt. Without a cache, "
+        f"all {length * (length + 1) // 2} scores of the triangle are worked out again for the newest token. With "
+        f"a cache, its {length} scores alone; the keys and values of the others are kept."
     )
     picture, axes = canvas(7.6, 3.5, columns=2, alt=alt)
     for ax, cached in zip(axes, (False, True), strict=True):
