@@ -402,7 +402,8 @@ class TestFineTune:
         """leaves frozen parameters as they are, and forgets gradients from before"""
         run = Run(student, rng, epochs=1, frozen=("bert.embeddings",))
         expected = run.reference()
-        loss, _ = run.model(**run.train[0], return_dict=False)
+        x = rng.tensor(2, 5, 8, dtype=DOUBLE).requires_grad_()
+        loss, _ = run.model(inputs_embeds=x, labels=torch.tensor([0, 2]), return_dict=False)
         loss.backward()  # over there, parameters now have a gradient
         run.go(student)
         mistakes = {"weights of which the frozen ones have moved": lambda: run.reference("thawed")}
