@@ -93,7 +93,7 @@ class Run:
         """Take down the mode, and whether there is a graph, for every batch that the learner's model sees."""
 
         def hook(model, args, kwargs, output):
-            loss = output.loss
+            loss = output[0] if isinstance(output, (tuple, list)) else output.loss
             graph = isinstance(loss, torch.Tensor) and loss.requires_grad
             ids = kwargs.get("input_ids") if isinstance(kwargs, dict) else None
             self.seen.append((self.which(ids), model.training, graph))
@@ -402,7 +402,8 @@ class TestFineTune:
         """leaves frozen parameters as they are, and forgets gradients from before"""
         run = Run(student, rng, epochs=1, frozen=("bert.embeddings",))
         expected = run.reference()
-        loss, _ = run.model(**run.train[0], return_dict=False)
+        x = rng.tensor(2, 5, 8, dtype=DOUBLE).requires_grad_()
+        loss, _ = run.model(inputs_embeds=x, labels=torch.tensor([0, 2]), return_dict=False)
         loss.backward()  # over there, parameters now have a gradient
         run.go(student)
         mistakes = {"weights of which the frozen ones have moved": lambda: run.reference("thawed")}
