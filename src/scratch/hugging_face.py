@@ -1,7 +1,8 @@
 """What lies between texts and a model of the Hugging Face libraries, and around its training (unit 16).
 
-A tokenizer is trained, labels of words become labels of tokens, rows become batches, vectors of tokens become one vector
-of a sentence, and a model is fine-tuned. The libraries have a form of their own of each; these are short enough to read.
+A tokenizer is trained, labels of words become labels of tokens, rows become batches, vectors of tokens become one
+vector of a sentence, and a model is fine-tuned. The libraries have a form of their own of each; these are short enough
+to read.
 
 Symbols: B rows of a batch, T tokens of the longest, D width of a vector, K classes.
 """
@@ -42,12 +43,11 @@ def train_tokenizer(texts: Iterable[str], size: int, *, lowercase: bool = True) 
 
     Source: Wu et al., 2016, section 4.1; Devlin et al., 2019, section 3.
     """
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    pad, unk, cls, sep, mask = SPECIALS
+    tokenizer = Tokenizer(models.WordPiece(unk_token=unk))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=size, special_tokens=list(SPECIALS), show_progress=False
-    )
+    trainer = trainers.WordPieceTrainer(vocab_size=size, special_tokens=list(SPECIALS), show_progress=False)
     tokenizer.train_from_iterator(texts, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
@@ -58,11 +58,11 @@ def train_tokenizer(texts: Iterable[str], size: int, *, lowercase: bool = True) 
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         model_input_names=["input_ids", "token_type_ids", "attention_mask"],
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-        mask_token="[MASK]",
+        pad_token=pad,
+        unk_token=unk,
+        cls_token=cls,
+        sep_token=sep,
+        mask_token=mask,
     )
 
 
@@ -80,8 +80,8 @@ def align_labels(
             the label i get ``inside[i]``, or i where the mapping holds no i.
 
     Returns:
-        As many labels as tokens. Special tokens have −100, which the loss leaves out; and so have, without ``inside``, the
-        tokens after the first of a word.
+        As many labels as tokens. Special tokens have −100, which the loss leaves out; and so have, without
+        ``inside``, the tokens after the first of a word.
 
     Raises:
         ValueError: a token belongs to a word that has no label.

@@ -71,7 +71,13 @@ def label_strip(
                 box(i, i + 1, y, "−100", MASKED, hatch=HATCH)
             else:
                 shade = 0.0 if names[label] == "O" else 0.45 if names[label].startswith("B") else 0.2
-                box(i, i + 1, y, names[label].replace("-", "\n", 1).replace("WEEKDAY", "WEEKD."), tint(VALUE, shade))
+                box(
+                    i,
+                    i + 1,
+                    y,
+                    names[label].replace("-", "\n", 1).replace("WEEKDAY", "WEEKD."),
+                    tint(VALUE, shade),
+                )
     for y, title in [(1.6, "words"), (0.5, "tokens"), *[(-0.75 - 1.1 * r, t) for r, t in enumerate(rows)]]:
         ax.text(-0.12, y, title, ha="right", va="center", fontsize=FONT, color=INK)
     ax.set_xlim(-1.4, left[-1] + 0.05)
@@ -108,9 +114,20 @@ def padding(lengths: Sequence[int], size: int, fixed: int) -> Picture:
     places = np.arange(len(totals))
     ax.barh(places, [real / 1000] * len(totals), color=QUERY, label="tokens")
     rest = [(total - real) / 1000 for total in totals.values()]
-    ax.barh(places, rest, left=real / 1000, facecolor=MASKED, edgecolor="#777777", hatch=HATCH, lw=0, label="padding")
+    ax.barh(
+        places,
+        rest,
+        left=real / 1000,
+        facecolor=MASKED,
+        edgecolor="#777777",
+        hatch=HATCH,
+        lw=0,
+        label="padding",
+    )
     for y, (name, total) in enumerate(totals.items()):
-        ax.text(total / 1000 * 1.01, y, f" {share[name]:.0%} padding", va="center", fontsize=FONT - 1, color=INK)
+        ax.text(
+            total / 1000 * 1.01, y, f" {share[name]:.0%} padding", va="center", fontsize=FONT - 1, color=INK
+        )
     ax.set_yticks(places, list(totals), fontsize=FONT)
     ax.invert_yaxis()
     ax.set_xlim(0, max(totals.values()) / 1000 * 1.2)

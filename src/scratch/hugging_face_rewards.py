@@ -59,7 +59,8 @@ def embed(texts: list[str], namespace: Mapping[str, Any], tokenizer: Any, model:
     for start in range(0, len(order), SIZE):
         chosen = order[start : start + SIZE]
         rows = [
-            {"input_ids": tokenizer(texts[i], truncation=True, max_length=LONGEST)["input_ids"]} for i in chosen
+            {"input_ids": tokenizer(texts[i], truncation=True, max_length=LONGEST)["input_ids"]}
+            for i in chosen
         ]
         batch = namespace["collate"](rows, tokenizer.pad_token_id)
         hidden = model(**batch).last_hidden_state  # (B, T, D)
@@ -103,5 +104,7 @@ def search_lessons(namespace: Mapping[str, Any], question: str) -> Any:
     print(f"{len(found)} passages of {len({p.lesson for p in found})} lessons. {question}\n")
     for i in near.topk(min(SHOWN, len(found))).indices.tolist():
         passage = found[i]
-        print(f"{near[i]:.2f}  {passage.lesson}, {passage.section}\n      {passage.text[:150].rsplit(' ', 1)[0]} …")
+        print(
+            f"{near[i]:.2f}  {passage.lesson}, {passage.section}\n      {passage.text[:150].rsplit(' ', 1)[0]} …"
+        )
     return None

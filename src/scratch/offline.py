@@ -11,8 +11,8 @@ def refuse_network() -> None:
     """Let this process reach nothing but this machine, from here on, and the Hugging Face libraries ask for nothing.
 
     A connection to another machine, and the question for its address, raise an OSError. Call it before importing
-    ``transformers`` or ``datasets``: they read their settings when they are imported. It also keeps progress bars and advice
-    out of a notebook, and ``tokenizers`` to one thread, without which it warns where a process is forked later.
+    ``transformers`` or ``datasets``: they read their settings when they are imported. It also keeps progress bars and
+    advice out of a notebook, and ``tokenizers`` to one thread, without which it warns where a process is forked later.
     """
     quiet = {
         "HF_HUB_OFFLINE": "1",

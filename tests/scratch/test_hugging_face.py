@@ -39,11 +39,15 @@ class TestTrainTokenizer:
 
     def test_special_tokens_come_first_and_are_known(self, tokenizer) -> None:
         assert tokenizer.convert_ids_to_tokens(range(5)) == list(SPECIALS)
-        assert [tokenizer.pad_token, tokenizer.unk_token, tokenizer.mask_token] == ["[PAD]", "[UNK]", "[MASK]"]
+        assert [tokenizer.pad_token, tokenizer.unk_token, tokenizer.mask_token] == [
+            "[PAD]",
+            "[UNK]",
+            "[MASK]",
+        ]
 
     def test_case_and_accents_are_kept_if_wanted(self) -> None:
         kept = train_tokenizer(TEXTS, 120, lowercase=False)
-        assert "Ol" in "".join(kept.tokenize("Olá")) and "á" in "".join(kept.tokenize("Olá"))
+        assert "".join(kept.tokenize("Olá")).replace("#", "") == "Olá"
 
     def test_it_is_what_was_saved(self, tokenizer, tmp_path) -> None:
         from transformers import AutoTokenizer
@@ -54,7 +58,7 @@ class TestTrainTokenizer:
 
 
 class TestAlignLabels:
-    WORDS = [None, 0, 0, 1, 3, 3, 3, None]
+    WORDS = (None, 0, 0, 1, 3, 3, 3, None)
 
     def test_the_first_token_stands_for_its_word(self) -> None:
         assert align_labels([4, 5, 6, 7], self.WORDS) == [-100, 4, -100, 5, 7, -100, -100, -100]
@@ -77,7 +81,11 @@ rows_strategy = st.lists(
 
 def as_rows(drawn):
     return [
-        {"input_ids": [r[0] for r in row], "token_type_ids": [r[1] for r in row], "labels": [r[2] for r in row]}
+        {
+            "input_ids": [r[0] for r in row],
+            "token_type_ids": [r[1] for r in row],
+            "labels": [r[2] for r in row],
+        }
         for row in drawn
     ]
 

@@ -1,4 +1,4 @@
-"""The last cell of unit 16: it searches where the answers work, and otherwise says what it waits for. And the figures."""
+"""The last cell of unit 16: it searches where the answers work, or says what it waits for. And the figures."""
 
 from __future__ import annotations
 
@@ -51,7 +51,9 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
     loaded = SimpleNamespace(from_pretrained=lambda folder: SimpleNamespace(eval=lambda: model))
     monkeypatch.setattr(transformers, "AutoModel", loaded)
-    monkeypatch.setattr(transformers, "AutoTokenizer", SimpleNamespace(from_pretrained=lambda folder: Tokens()))
+    monkeypatch.setattr(
+        transformers, "AutoTokenizer", SimpleNamespace(from_pretrained=lambda folder: Tokens())
+    )
     monkeypatch.setattr(hugging_face_rewards, "checkpoint_folder", lambda: tmp_path)
     found = [
         Passage("08 attention", "Masks", "attention masks padding"),
@@ -73,9 +75,7 @@ def test_it_waits_for_the_first_exercise_that_is_missing(
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("value", [None, "garbage", [], torch.zeros(2)], ids=str)
-def test_garbage_never_throws(
-    name: str, value: Any, small: None, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_garbage_never_throws(name: str, value: Any, small: None, capsys: pytest.CaptureFixture[str]) -> None:
     search_lessons({**ANSWERS, name: lambda *args, **kwargs: value}, "masks")
     assert "waits until the checks above pass" in capsys.readouterr().out
 
@@ -103,7 +103,10 @@ def test_it_says_what_else_it_waits_for(
 
 def test_passages_are_the_sections_of_the_lessons(tmp_path: Path) -> None:
     cells = [
-        {"cell_type": "markdown", "source": ["# Masks\n", "\n", "Why " * 40, "\n```\ncode\n```\n| a | b |\n"]},
+        {
+            "cell_type": "markdown",
+            "source": ["# Masks\n", "\n", "Why " * 40, "\n```\ncode\n```\n| a | b |\n"],
+        },
         {"cell_type": "code", "source": ["x = 1"]},
         {"cell_type": "markdown", "source": ["It goes on.\n## Short\nNo."]},
     ]

@@ -32,8 +32,11 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
 def test_other_machines_are_refused_and_this_one_is_not() -> None:
     code = REFUSE + (
         "import socket\n"
-        "for call in (lambda: socket.create_connection(('192.0.2.1', 80), 1), lambda: socket.getaddrinfo('pypi.org', 443)):\n"
-        "    try:\n        call()\n        raise SystemExit('not refused')\n    except OSError as error:\n        assert 'no network' in str(error)\n"
+        "calls = [lambda: socket.create_connection(('192.0.2.1', 80), 1)]\n"
+        "calls += [lambda: socket.getaddrinfo('pypi.org', 443)]\n"
+        "for call in calls:\n"
+        "    try:\n        call()\n        raise SystemExit('not refused')\n"
+        "    except OSError as error:\n        assert 'no network' in str(error)\n"
         "server = socket.create_server(('127.0.0.1', 0))\n"
         "socket.create_connection(server.getsockname(), 5).close()\n"
         "refuse_network()\n"
@@ -60,7 +63,8 @@ def test_the_solution_runs_with_sockets_refused() -> None:
 tokenizer = train_tokenizer(["a small text", "another text"] * 9, 40)
 rows = [{**tokenizer(text), "labels": i % 2} for i, text in enumerate(["a text", "small", "another", "a small text"])]
 batches = [collate(rows[:2], 0), collate(rows[2:], 0)]
-config = transformers.BertConfig(vocab_size=40, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
+sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+config = transformers.BertConfig(vocab_size=40, **sizes)
 model = transformers.BertForSequenceClassification(config)
 history = fine_tune(model, batches, batches, epochs=1, lr=1e-3)
 assert 0 <= history[0]["accuracy"] <= 1

@@ -1,7 +1,7 @@
 """Checks of unit 16, second part: batches of ragged rows, and the mean over the tokens of each.
 
-A batch is judged entry by entry, and by a small random BERT of ``transformers``: what it says of a text must not depend on the
-texts beside it.
+A batch is judged entry by entry, and by a small random BERT of ``transformers``: what it says of a text must not
+depend on the texts beside it.
 """
 
 import numpy as np
@@ -72,9 +72,7 @@ class TestCollate:
         ask = "A model is called as model(**batch). Which names does it know?"
         several = isinstance(batch, dict)
         got = "None" if batch is None else f"{type(batch).__name__}: {sketch(batch)}"
-        expect.holds(
-            several, expected=f"a dict of tensors with {', '.join(names)}", got=got[:100], ask=ask
-        )
+        expect.holds(several, expected=f"a dict of tensors with {', '.join(names)}", got=got[:100], ask=ask)
         extra = [str(name) for name in batch if name not in names]
         missing = [name for name in names if name not in batch]
         got = f"without {', '.join(missing)}" if missing else f"{', '.join(extra)[:80]} besides"
@@ -87,7 +85,8 @@ class TestCollate:
         return {
             "1 at padding and 0 at tokens: the mask is the wrong way round": 1 - wanted["attention_mask"],
             "ones everywhere: padding is attended to": torch.ones_like(wanted["attention_mask"]),
-            "0 at a token whose id is pad_id. In some models padding has the id of a real token, such as the end of a text; "
+            "0 at a token whose id is pad_id. In some models padding has the id of a real token, such "
+            "as the end of a text; "
             "what is padding, the lengths say": (wanted["input_ids"] != pad_id).long(),
             "the lengths, not a mask": torch.tensor([len(row["input_ids"]) for row in rows]),
         }
@@ -142,7 +141,11 @@ class TestCollate:
         mistakes = self.mask_mistakes(rows, pad_id, wanted)
         ask = "GPT-2 ends its texts with the id that also pads them. Does your mask ask the lengths, or the ids?"
         expect.equal(
-            batch["attention_mask"], wanted["attention_mask"], what="attention_mask", ask=ask, mistakes=mistakes
+            batch["attention_mask"],
+            wanted["attention_mask"],
+            what="attention_mask",
+            ask=ask,
+            mistakes=mistakes,
         )
         expect.equal(batch["input_ids"], wanted["input_ids"], what="input_ids", ask=ask)
 
@@ -186,7 +189,8 @@ class TestCollate:
                     off < 1e-4,
                     expected=f"the same vectors for row {i} alone and in the batch",
                     got=f"a difference of {off:.2g}: padding, or another row, has changed them",
-                    ask="What tells a model which positions to leave out of its attention, and which text a token belongs to?",
+                    ask="What tells a model which positions to leave out of its attention, and which "
+                    "text a token belongs to?",
                 )
 
     @pytest.mark.points(2)
@@ -237,7 +241,10 @@ class TestCollate:
         names = ("input_ids", "attention_mask", "token_type_ids", "labels")
         batch = self.batch(student, rows, pad_id, names, side="left")
         wanted, right = wanted_of(rows, pad_id, "left"), wanted_of(rows, pad_id)
-        ask = "Ids, mask, types and labels belong together, position by position. Which of them does your code fill up from where?"
+        ask = (
+            "Ids, mask, types and labels belong together, position by position. Which of them does "
+            "your code fill up from where?"
+        )
         for name in names:
             mistakes = {
                 "padding behind the tokens": right[name],
@@ -261,7 +268,10 @@ class TestCollate:
             wanted = wanted_of(rows, pad_id, multiple=multiple)
             width = wanted["input_ids"].shape[1]
             batch = self.batch(student, rows, pad_id, names, multiple_of=multiple)
-            ask = f"The longest row has {longest} tokens. Which is the smallest multiple of {multiple} that is not below?"
+            ask = (
+                f"The longest row has {longest} tokens. Which is the smallest multiple of {multiple} "
+                f"that is not below?"
+            )
             for name in names:
                 got = batch[name]
                 if isinstance(got, torch.Tensor) and got.ndim == 2 and got.shape[1] != width:
@@ -307,7 +317,9 @@ class TestCollate:
             for change in (lambda line: line[:-1], lambda line: [*line, 1]):
                 wrong = [dict(row) for row in rows]
                 wrong[i][name] = change(rows[i][name])
-                when = f"for {len(wrong[i][name])} {name} and {len(rows[i]['input_ids'])} input_ids in row {i}"
+                when = (
+                    f"for {len(wrong[i][name])} {name} and {len(rows[i]['input_ids'])} input_ids in row {i}"
+                )
                 for some in (wrong, wrong[i : i + 1]):  # alone, what does not fit makes a rectangle, too
                     expect.raises(ValueError, lambda s=some: student.collate(s, 3), when=when, ask=ask)
 
@@ -338,7 +350,9 @@ class TestMeanPool:
             "the mean over all positions, padding too. What stands there is not zero": hidden.mean(1),
             "the sum over tokens divided by T, padding counted": total / T,
             "the sum over tokens, divided by nothing": total,
-            "the mean of padding: the mask is the wrong way round": (hidden * (1 - m)).sum(1) / (1 - m).sum(1).clamp(min=1),
+            "the mean of padding: the mask is the wrong way round": (
+                (hidden * (1 - m)).sum(1) / (1 - m).sum(1).clamp(min=1)
+            ),
             "the sum over tokens divided by the number of tokens in the whole batch": total / m.sum(),
             "the sum over tokens divided by B": total / B,
             "the first vector of each row": hidden[:, 0],
@@ -362,7 +376,11 @@ class TestMeanPool:
             mask = self.mask(rng, *shape[:2])
             out = student.mean_pool(hidden, mask)
             ask = "Which positions belong to the sum, and how many are these in each row?"
-            if isinstance(out, torch.Tensor) and tuple(out.shape) == (shape[0], shape[1]) and shape[1] != shape[2]:
+            if (
+                isinstance(out, torch.Tensor)
+                and tuple(out.shape) == (shape[0], shape[1])
+                and shape[1] != shape[2]
+            ):
                 ask = "What is summed over: the tokens, or the entries of a vector?"
             expect.close(
                 out,
@@ -404,7 +422,9 @@ class TestMeanPool:
         empty = (mask.sum(1) == 0)[:, None]
         mistakes = {
             "NaN where a row has no token: 0 / 0": expected.masked_fill(empty, torch.nan),
-            "the mean of all positions where a row has no token": torch.where(empty, hidden.mean(1), expected),
+            "the mean of all positions where a row has no token": torch.where(
+                empty, hidden.mean(1), expected
+            ),
         }
         ask = "What is the sum divided by, where no token is counted?"
         hidden.requires_grad_()
@@ -428,5 +448,11 @@ class TestMeanPool:
             expect.array(out, shape=(B, D), dtype=torch.float64, what="the vectors of the rows", ask=ask)
             expect.close(out, self.by_hand(hidden, mask), atol=1e-9, rtol=1e-9, what="the vectors", ask=ask)
         half = student.mean_pool(hidden.bfloat16(), mask)
-        expect.array(half, shape=(B, D), dtype=torch.bfloat16, what="the vectors", ask="Which dtype did the mask bring in?")
+        expect.array(
+            half,
+            shape=(B, D),
+            dtype=torch.bfloat16,
+            what="the vectors",
+            ask="Which dtype did the mask bring in?",
+        )
         expect.gradients(lambda hidden: student.mean_pool(hidden, mask), hidden=hidden)

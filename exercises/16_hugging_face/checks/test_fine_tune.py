@@ -1,7 +1,7 @@
 """Checks of unit 16, last part: the loop that fine-tunes.
 
-A small BERT of ``transformers`` is made on the learner's side and has a twin with the same weights here, which a plain loop
-trains as it should be trained, or with a known mistake on the way. Hooks take down which batches the learner's model
+A small BERT of ``transformers`` is made on the learner's side and has a twin with the same weights here, which a plain
+loop trains as it should be trained, or with a known mistake on the way. Hooks take down which batches the learner's model
 sees, and in which mode.
 """
 
@@ -32,7 +32,9 @@ KINDS = {"sequence": BertForSequenceClassification, "token": BertForTokenClassif
 class Run:
     """A model on the learner's side, its twin here, and batches for both."""
 
-    def __init__(self, student, rng, *, kind="sequence", epochs=2, count=3, dropout=0.0, frozen=(), **options):
+    def __init__(
+        self, student, rng, *, kind="sequence", epochs=2, count=3, dropout=0.0, frozen=(), **options
+    ):
         self.options = {"lr": 0.02, "warmup": 0.55, "weight_decay": 0.4, "max_norm": 0.5, **options}
         self.epochs, self.frozen = epochs, frozen
         settings = {**SIZES, "hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
@@ -45,14 +47,12 @@ class Run:
         for name, parameter in self.twin.named_parameters():
             parameter.requires_grad = not name.startswith(frozen) if frozen else True
         make = student.transformers
-        self.model = expect.named(
-            getattr(make, KINDS[kind].__name__)(make.BertConfig(**settings)), "model"
-        )
+        self.model = expect.named(getattr(make, KINDS[kind].__name__)(make.BertConfig(**settings)), "model")
         self.model.double()
         self.model.load_state_dict(weights, strict=False)
         for name in frozen:
             getattr(self.model.bert, name.split(".")[1]).requires_grad_(False)
-        self.train = [self.batch(rng, kind, 4) for _ in range(count)]
+        self.train = [self.batch(rng, kind, 3 + i % 3) for i in range(count)]
         self.validation = [self.batch(rng, kind, rows) for rows in (4, 4, 1)]
         self.start = self.vector(self.twin.state_dict())
         self.seen = []
@@ -71,7 +71,9 @@ class Run:
         return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
     def vector(self, weights):
-        return torch.cat([value.detach().flatten() for name, value in sorted(weights.items()) if value.is_floating_point()])
+        return torch.cat(
+            [value.detach().flatten() for name, value in sorted(weights.items()) if value.is_floating_point()]
+        )
 
     def read(self):
         """The learner's weights as one vector."""
@@ -110,8 +112,12 @@ class Run:
     def rate(self, n, steps, wrong):
         """The share of the learning rate in step n, from 0."""
         lr, warm = 1.0, self.options["warmup"] * steps
-        warm = {"floor": math.floor(warm), "round": round(warm), "no warmup": 0, "warmup by epoch": self.options["warmup"] * len(self.train)}.get(wrong, math.ceil(warm))  # fmt: skip
-        warm = math.ceil(warm)
+        others = {
+            "floor": math.floor(warm),
+            "no warmup": 0,
+            "warmup by epoch": self.options["warmup"] * len(self.train),
+        }
+        warm = math.ceil(others.get(wrong, warm))
         if wrong == "constant":
             return lr
         if wrong == "late":
@@ -122,10 +128,11 @@ class Run:
             return n / warm
         if wrong == "no decay":
             return lr
-        return (steps - n) / max(1, steps - warm) if wrong != "cosine" else (1 + math.cos(math.pi * (n - warm) / (steps - warm))) / 2  # fmt: skip
+        down = (n - warm) / max(1, steps - warm)
+        return (1 + math.cos(math.pi * down)) / 2 if wrong == "cosine" else 1 - down
 
-    def reference(self, wrong="", stale=None, dropout_seed=None):
-        """The weights after training as it should be, or with the mistake that ``wrong`` names; and what was seen."""
+    def reference(self, wrong=""):
+        """The weights after training as it should be, or with the mistake that ``wrong`` names."""
         model = deepcopy(self.twin)
         parameters = [p for p in model.parameters() if p.requires_grad or wrong == "thawed"]
         for p in parameters:
@@ -226,7 +233,9 @@ class TestFineTune:
                 kind = type(entry[name])
                 got = f"{kind.__name__}: {sketch(entry[name])}"
                 got += ": a tensor keeps its graph, and prints as one" if kind is torch.Tensor else ""
-                expect.holds(kind is float, expected=f"{name} as a float", got=got, ask="What makes a plain float?")
+                expect.holds(
+                    kind is float, expected=f"{name} as a float", got=got, ask="What makes a plain float?"
+                )
         return out
 
     @pytest.mark.points(3)
@@ -244,14 +253,17 @@ class TestFineTune:
             "weights that have learned from the batches of validation": "trained on validation",
             "weights trained without clipping": "not clipped",
             "weights whose gradients were clipped to 1: max_norm says to what": "clipped to one",
-            "weights whose gradients were clipped entry by entry: the length of all together is meant": "clipped by value",
-            "weights whose gradients were clipped parameter by parameter: the length of all together is meant": "clipped one by one",
+            "weights whose gradients were clipped entry by entry: all together are meant": "clipped by value",
+            "weights whose gradients were clipped parameter by parameter: all together are "
+            "meant": "clipped one by one",
             "weights at a constant learning rate: the schedule was not used": "constant",
             "weights whose rate rose and never fell": "no decay",
             "weights whose rate fell from the start: there was no warm-up": "no warmup",
             "weights with a warm-up of ⌊warmup · N⌋ steps: it is rounded up": "floor",
-            "weights with a warm-up of `warmup` times the steps of one epoch: N counts the steps of all": "warmup by epoch",
-            "weights whose rate had come down to nothing after one epoch: N counts the steps of all": "steps of one epoch",
+            "weights with a warm-up of `warmup` times the steps of one epoch: N counts all "
+            "steps": "warmup by epoch",
+            "weights whose rate had come down to nothing after one epoch: N counts all "
+            "steps": "steps of one epoch",
             "weights whose rate was set once an epoch: it changes with every step": "by epoch",
             "weights whose schedule began anew in each epoch": "anew",
             "weights that use each rate one step late: is schedule.step() called before the optimiser's?": "late",
@@ -267,7 +279,10 @@ class TestFineTune:
             found = {"weights that have not moved": run.start}
             return found | {sentence: run.reference(wrong) for sentence, wrong in sentences.items()}
 
-        ask = "Write down the order of zero_grad, loss, backward, clip, step and schedule in your loop. What does each need?"
+        ask = (
+            "Write down the order of zero_grad, loss, backward, clip, step and schedule in your loop. "
+            "What does each need?"
+        )
         expect.close(
             run.read(), expected, atol=1e-7, what="all weights after training", ask=ask, mistakes=mistakes
         )
@@ -291,7 +306,10 @@ class TestFineTune:
             student.fine_tune(run.model, run.train, run.validation, **given)
             ask = "Is there a number in your code that should be an argument?"
             if i == 2:
-                ask = "The head of the function says what warmup, weight_decay and max_norm are by default. Are they used?"
+                ask = (
+                    "The head of the function says what warmup, weight_decay and max_norm are by "
+                    "default. Are they used?"
+                )
             expect.close(run.read(), expected, atol=1e-7, what="all weights after training", ask=ask)
 
     @pytest.mark.points(2)

@@ -1,7 +1,7 @@
 """Checks of unit 16, first part: a tokenizer that is trained, and labels of words that become labels of tokens.
 
-Two trainings on the same texts need not end with the same vocabulary, since the trainer breaks ties at random. So what was
-learned is judged by properties, and what the tokenizer does with it by ``transformers.BertTokenizer``, which is given
+Two trainings on the same texts need not end with the same vocabulary, since the trainer breaks ties at random. So what
+was learned is judged by properties, and what the tokenizer does with it by ``transformers.BertTokenizer``, which is given
 the learner's vocabulary.
 """
 
@@ -37,7 +37,9 @@ class Corpus:
             drawn = rng.choice(words, 7, p=share / share.sum()).tolist() + [self.common] * 3
             drawn = [word.title() if rng.random() < 0.3 else word for word in rng.permutation(drawn).tolist()]
             text = " ".join(drawn)
-            self.texts.append(text.replace(" ", ", ", 1) + f"{rng.choice(list('.!?'))} {rng.integers(10, 99)}")
+            self.texts.append(
+                text.replace(" ", ", ", 1) + f"{rng.choice(list('.!?'))} {rng.integers(10, 99)}"
+            )
         self.syllables = syllables
         self.size = 100
 
@@ -63,26 +65,31 @@ def made(student, corpus, **options):
         expect.fail(
             expected="special tokens with their ids, for the template of the post-processor",
             got="a TypeError: an id is None",
-            ask="`token_to_id` gives None for what is not in the vocabulary. Which tokens was the trainer told of? And does it go "
+            ask="`token_to_id` gives None for what is not in the vocabulary. Which tokens was the "
+            "trainer told of? And does it go "
             "to train_from_iterator?",
         )
-    ask = "Which class of `transformers` is made from a `Tokenizer`, by tokenizer_object=…, and does the `return` hand it back?"
+    ask = (
+        "Which class of `transformers` is made from a `Tokenizer`, by tokenizer_object=…, and does "
+        "the `return` hand it back?"
+    )
     what = "a tokenizer of the library `transformers`"
     expect.holds(isinstance(tokenizer, Proxy), expected=what, got=sketch(tokenizer), ask=ask)
     tokenizer = expect.named(tokenizer, "tokenizer")
     try:
         tokenizer.pad_token_id  # noqa: B018 - only whether it is there
     except AttributeError:
-        expect.fail(
-            expected=what, got="an object without `pad_token_id`: is it the bare Tokenizer?", ask=ask
-        )
+        expect.fail(expected=what, got="an object without `pad_token_id`: is it the bare Tokenizer?", ask=ask)
     return tokenizer
 
 
 def vocabulary(tokenizer, size):
     """The learner's tokens and their ids, which are those from 0 on."""
     found = tokenizer.get_vocab()
-    ask = "Which argument of the trainer says how many tokens there are to be, and does the trainer go to train_from_iterator?"
+    ask = (
+        "Which argument of the trainer says how many tokens there are to be, and does the trainer go "
+        "to train_from_iterator?"
+    )
     plain = isinstance(found, dict) and all(
         type(token) is str and type(i) is int for token, i in found.items()
     )
@@ -109,9 +116,7 @@ def _odd(token):
 def words_of(texts, lowercase=True):
     """The words that BERT's normaliser and pre-tokeniser make of texts."""
     normalizer, cut = normalizers.BertNormalizer(lowercase=lowercase), pre_tokenizers.BertPreTokenizer()
-    return [
-        word for text in texts for word, _ in cut.pre_tokenize_str(normalizer.normalize_str(text))
-    ]
+    return [word for text in texts for word, _ in cut.pre_tokenize_str(normalizer.normalize_str(text))]
 
 
 def encoded(tokenizer, *args, **options):
@@ -126,7 +131,8 @@ def encoded(tokenizer, *args, **options):
 def lists(data, name, what):
     """One entry of what a tokenizer made, as lists of whole numbers."""
     ask = {
-        "token_type_ids": "A bare PreTrainedTokenizerFast hands out input_ids and attention_mask. Which of its arguments "
+        "token_type_ids": "A bare PreTrainedTokenizerFast hands out input_ids and attention_mask. Which "
+        "of its arguments "
         "names what is handed out (model_input_names)?",
     }.get(name, "")
     got = f"only {', '.join(map(str, data))}"[:90]
@@ -156,8 +162,13 @@ class TestTrainTokenizer:
         first = sorted(found, key=found.get)[:5]
         missing = [token for token in SPECIALS if token not in found]
         got = f"without {', '.join(missing)}" if missing else ", ".join(first)
-        ask = "The trainer gives special tokens the first ids, in the order of its argument special_tokens. What is in it?"
-        expect.holds(first == SPECIALS, expected=f"the ids 0 to 4 for {', '.join(SPECIALS)}", got=got, ask=ask)
+        ask = (
+            "The trainer gives special tokens the first ids, in the order of its argument "
+            "special_tokens. What is in it?"
+        )
+        expect.holds(
+            first == SPECIALS, expected=f"the ids 0 to 4 for {', '.join(SPECIALS)}", got=got, ask=ask
+        )
         for i, name in enumerate(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")):
             known, number = getattr(tokenizer, name), getattr(tokenizer, f"{name}_id")
             expect.holds(
@@ -178,9 +189,11 @@ class TestTrainTokenizer:
         ask = "Are normaliser and pre-tokeniser in their place before train_from_iterator runs?"
         expected = "tokens that stand in the words of the normalised texts"
         for test, what in (
-            (lambda t: t != t.lower(), "a capital letter: the texts were not normalised when the vocabulary was learned"),
+            (lambda t: t != t.lower(), "a capital letter: the texts were not normalised when the "
+            "vocabulary was learned"),
             (lambda t: not t.isascii(), "an accent: the texts were not normalised when the vocabulary was learned"),
-            (lambda t: any(c.isspace() for c in t), "a space: the texts were not cut into words when the vocabulary was learned"),
+            (lambda t: any(c.isspace() for c in t), "a space: the texts were not cut into words when "
+            "the vocabulary was learned"),
             (lambda t: len(t) > 1 and not t.removeprefix("##").isalnum(),
              "a mark beside letters: the texts were not cut as BertPreTokenizer does when the vocabulary was learned"),
         ):  # fmt: skip
@@ -233,9 +246,12 @@ class TestTrainTokenizer:
         if got == [*inner, 3]:
             return "What stands before the first token? Look at the template of the post-processor."
         if sorted(got) == sorted(wanted):
-            return "The tokens are right, their order is not. What does the template of the post-processor say?"
+            return (
+                "The tokens are right, their order is not. What does the template of the post-processor say?"
+            )
         if got[1:-1] == [found.get(word, 1) for word in words_of([text])]:
-            return "Words that are not in the vocabulary as a whole are unknown here. Which model of `models` cuts words into pieces?"
+            return "Words that are not in the vocabulary as a whole are unknown here. Which model of "
+            "`models` cuts words into pieces?"
         plain = pre_tokenizers.WhitespaceSplit().pre_tokenize_str(text)
         if len(got) - 2 < len(plain) or (1 in got and 1 not in wanted):
             return "Is a new text normalised and cut into words just as the texts were when the vocabulary was learned?"
@@ -252,7 +268,10 @@ class TestTrainTokenizer:
         names, theirs = {i: token for token, i in found.items()}, BertTokenizer(vocab=found)
         first, second, third = corpus.new(rng, 3)
         data, wanted = encoded(tokenizer, first, second), theirs(first, second)
-        ask = "The post-processor has a template for pairs, in which :1 marks what belongs to the second text. What does yours say?"
+        ask = (
+            "The post-processor has a template for pairs, in which :1 marks what belongs to the "
+            "second text. What does yours say?"
+        )
         (got,) = lists(data, "input_ids", "a pair")
         expected = "a pair as " + spelled(wanted["input_ids"], names, 30)
         expect.holds(got == wanted["input_ids"], expected=expected, got=spelled(got, names, 30), ask=ask)
@@ -286,7 +305,9 @@ class TestTrainTokenizer:
                 wanted, got = (one.decode(ids, skip_special_tokens=skip) for one in (theirs, tokenizer))
                 ask = "Which decoder knows what ## means?"
                 if isinstance(got, str) and "[" in got and skip:
-                    ask = "Special tokens can be skipped if the tokenizer knows that they are special. Does it?"
+                    ask = (
+                        "Special tokens can be skipped if the tokenizer knows that they are special. Does it?"
+                    )
                 expect.holds(got == wanted, expected=repr(wanted)[:150], got=repr(got)[:150], ask=ask)
 
     @pytest.mark.points(1)
@@ -391,7 +412,9 @@ class TestAlignLabels:
             "special tokens have the label −1. PyTorch leaves out −100": text.first(special=-1, rest=-1),
             "every token of a word has its label. Without `inside` only the first has": every,
             "the last token of each word has its label, not the first": last,
-            "special tokens were left out": [x for x, word in zip(text.first(), text.word_ids, strict=True) if word is not None],
+            "special tokens were left out": [
+                x for x, word in zip(text.first(), text.word_ids, strict=True) if word is not None
+            ],
             "special tokens were left out, and every token of a word has its label": real,
             "labels of words, one after the other, beside tokens": padded,
             "labels of words, cut or left as they are: there are more tokens than words": text.labels,
@@ -442,9 +465,12 @@ class TestAlignLabels:
         text = Text(rng, 8)
         text.labels = [int(i) for i in rng.permutation([0, 1, 2, 3, 4, 5, 6, 1])]
         ask = "What does the mapping say of the word's label, and what if it says nothing?"
-        for inside in ({1: 2, 2: 5, 3: 4}, {0: 6, 4: 0}, {}, {i: -100 for i in range(7)}):
+        for inside in ({1: 2, 2: 5, 3: 4}, {0: 6, 4: 0}, {}, dict.fromkeys(range(7), -100)):
             got = self.found(student, text.labels, text.word_ids, inside)
-            twice = [inside.get(x, x) if x != first else x for x, first in zip(text.all(inside), text.all({}), strict=True)]
+            twice = [
+                inside.get(x, x) if x != first else x
+                for x, first in zip(text.all(inside), text.all({}), strict=True)
+            ]
             strict = [x if i in (first, None) or first in inside else -100 for x, first, i in zip(
                 text.all(inside), text.all({}), text.first(), strict=True)]  # fmt: skip
             mistakes = {
@@ -489,7 +515,9 @@ class TestAlignLabels:
     def test_refuses_words_without_a_label(self, student, rng):
         """raises ValueError where a token belongs to a word that has no label"""
         text = Text(rng, 6)
-        ask = "Labels that are fewer than the words were cut somewhere. Who would notice, if not this function?"
+        ask = (
+            "Labels that are fewer than the words were cut somewhere. Who would notice, if not this function?"
+        )
         for kept in (5, 3, 0):
             for inside in (None, {1: 2}):
                 expect.raises(

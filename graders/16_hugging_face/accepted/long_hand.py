@@ -105,9 +105,7 @@ def evaluate(model, batches):
     return losses / n, right / n
 
 
-def fine_tune(
-    model, train, validation, *, epochs, lr, warmup=0.1, weight_decay=0.01, max_norm=1.0
-):
+def fine_tune(model, train, validation, *, epochs, lr, warmup=0.1, weight_decay=0.01, max_norm=1.0):
     groups = [
         {"params": [p], "weight_decay": weight_decay if p.dim() > 1 else 0.0}
         for p in model.parameters()
@@ -133,7 +131,5 @@ def fine_tune(
             n += 1
             total += float(output["loss"].detach())
         validation_loss, accuracy = evaluate(model, validation)
-        history.append(
-            {"loss": total / len(train), "validation_loss": validation_loss, "accuracy": accuracy}
-        )
+        history.append({"loss": total / len(train), "validation_loss": validation_loss, "accuracy": accuracy})
     return history

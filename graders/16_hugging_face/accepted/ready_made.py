@@ -61,9 +61,7 @@ def mean_pool(hidden, mask):
     return torch.einsum("btd,bt->bd", hidden, weights)
 
 
-def fine_tune(
-    model, train, validation, *, epochs, lr, warmup=0.1, weight_decay=0.01, max_norm=1.0
-):
+def fine_tune(model, train, validation, *, epochs, lr, warmup=0.1, weight_decay=0.01, max_norm=1.0):
     decayed, plain = [], []
     for p in model.parameters():
         if p.requires_grad:

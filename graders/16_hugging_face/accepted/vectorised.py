@@ -24,7 +24,7 @@ def train_tokenizer(texts, size, *, lowercase=True):
     )
 
     class Tokens(PreTrainedTokenizerFast):
-        model_input_names = ["input_ids", "token_type_ids", "attention_mask"]
+        model_input_names = ("input_ids", "token_type_ids", "attention_mask")
 
     return Tokens(
         tokenizer_object=core,
@@ -74,12 +74,12 @@ def score(model, batch):
     out = model(**batch)
     labels = batch["labels"]
     count = (labels != -100).sum()
-    return torch.stack([out.loss * count, (out.logits.argmax(-1) == labels).sum().to(out.loss), count.to(out.loss)])
+    return torch.stack(
+        [out.loss * count, (out.logits.argmax(-1) == labels).sum().to(out.loss), count.to(out.loss)]
+    )
 
 
-def fine_tune(
-    model, train, validation, *, epochs, lr, warmup=0.1, weight_decay=0.01, max_norm=1.0
-):
+def fine_tune(model, train, validation, *, epochs, lr, warmup=0.1, weight_decay=0.01, max_norm=1.0):
     decay = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
     rest = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
     groups = [{"params": decay}, {"params": rest, "weight_decay": 0.0}]
