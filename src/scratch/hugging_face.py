@@ -162,7 +162,7 @@ def mean_pool(
 
     Source: Reimers and Gurevych, "Sentence-BERT", 2019, section 3 (the MEAN strategy).
     """
-    weights = mask.unsqueeze(-1).to(hidden.dtype)  # (B, T) -> (B, T, 1)
+    weights = mask.unsqueeze(-1)  # (B, T) -> (B, T, 1)
     total = (hidden * weights).sum(dim=1)  # (B, T, D) -> (B, D)
     return total / weights.sum(dim=1).clamp(min=1)
 

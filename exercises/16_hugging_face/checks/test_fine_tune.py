@@ -1,8 +1,8 @@
 """Checks of unit 16, last part: the loop that fine-tunes.
 
 A small BERT of ``transformers`` is made on the learner's side and has a twin with the same weights here, which a plain
-loop trains as it should be trained, or with a known mistake on the way. Hooks take down which batches the learner's model
-sees, and in which mode.
+loop trains as it should be trained, or with a known mistake on the way. Hooks take down which batches the learner's
+model sees, and in which mode.
 """
 
 import math

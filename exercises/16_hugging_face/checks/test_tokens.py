@@ -1,8 +1,8 @@
 """Checks of unit 16, first part: a tokenizer that is trained, and labels of words that become labels of tokens.
 
 Two trainings on the same texts need not end with the same vocabulary, since the trainer breaks ties at random. So what
-was learned is judged by properties, and what the tokenizer does with it by ``transformers.BertTokenizer``, which is given
-the learner's vocabulary.
+was learned is judged by properties, and what the tokenizer does with it by ``transformers.BertTokenizer``, which is
+given the vocabulary.
 """
 
 import os
