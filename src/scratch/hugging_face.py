@@ -29,8 +29,8 @@ def train_tokenizer(texts: Iterable[str], size: int, *, lowercase: bool = True) 
 
     Returns:
         A tokenizer to call as those of the library are: ``tokenizer(text)``, ``tokenizer(first, second)``,
-        ``tokenizer(list_of_texts, padding=True)``. It hands out ``input_ids``, ``token_type_ids`` and
-        ``attention_mask``. In it
+        ``tokenizer(list_of_texts, padding=True)``, ``tokenizer.pad({"input_ids": rows})``. It hands out
+        ``input_ids``, ``token_type_ids`` and ``attention_mask``. In it
 
         - texts are normalised as ``BertNormalizer`` does, and cut into words as ``BertPreTokenizer`` does;
         - a word is one or more tokens of the vocabulary, the longest first; a token that goes on within a word is

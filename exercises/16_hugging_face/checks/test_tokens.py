@@ -144,7 +144,7 @@ def lists(data, name, what):
     return rows
 
 
-def spelled(ids, names, room=14):
+def spelled(ids, names, room=11):
     """Ids as the tokens that they stand for."""
     tokens = [names.get(i, f"id {i}") for i in ids]
     return " ".join(tokens[:room]) + (" …" if len(tokens) > room else "")
@@ -250,8 +250,7 @@ class TestTrainTokenizer:
                 "The tokens are right, their order is not. What does the template of the post-processor say?"
             )
         if got[1:-1] == [found.get(word, 1) for word in words_of([text])]:
-            return "Words that are not in the vocabulary as a whole are unknown here. Which model of "
-            "`models` cuts words into pieces?"
+            return "Known as a whole, or unknown: which of `models` cuts words into pieces?"
         plain = pre_tokenizers.WhitespaceSplit().pre_tokenize_str(text)
         if len(got) - 2 < len(plain) or (1 in got and 1 not in wanted):
             return "Is a new text normalised and cut into words just as the texts were when the vocabulary was learned?"
@@ -280,6 +279,11 @@ class TestTrainTokenizer:
         came = f"{got}: the second text, with its [SEP], is to be told from the first"
         expect.holds(got == wanted["token_type_ids"], expected=expected, got=came, ask=ask)
         texts = [first, corpus.common, third]
+        rows = {"input_ids": theirs(texts)["input_ids"]}
+        data, wanted = encoded(tokenizer.pad, rows), theirs.pad(dict(rows))["input_ids"]
+        ask = "`pad`, which collators call, looks for the first of model_input_names. Which is it?"
+        got = lists(data, "input_ids", "rows to pad")
+        expect.holds(got == wanted, expected=f"padded rows {sketch(wanted)}", got=sketch(got), ask=ask)
         data, wanted = encoded(tokenizer, texts, padding=True), theirs(texts, padding=True)
         for name in ("input_ids", "attention_mask", "token_type_ids"):
             got = lists(data, name, "a batch")
@@ -453,6 +457,10 @@ class TestAlignLabels:
         same.labels = [3] * 5
         ask = "Neighbouring words may have the same label. Are words told apart by their numbers?"
         self.compare(self.found(student, same.labels, same.word_ids), same.first(), {}, ask)
+        bare = Text(rng, 5)  # encoded without special tokens: the first token begins a word
+        bare.word_ids = [word for word in bare.word_ids if word is not None]
+        ask = "A text may come without special tokens. What is before its first token?"
+        self.compare(self.found(student, bare.labels, bare.word_ids), bare.first(), {}, ask)
         got = self.found(student, [], [None, None])
         expect.holds(
             got == [-100, -100], expected="[-100, -100] for a text without words", got=told(got), ask=ask
