@@ -1,7 +1,7 @@
 """BERT, read as its difference from the Transformer: an encoder alone, trained to fill in what was masked (unit 17).
 
-    ids (B, T) ─ BertEmbeddings ─ Encoder ─ hidden (B, T, D) ─┬─ row 0 ─ dense, tanh ─ pooled (B, D) ─ SequenceClassifier
-    words + positions + segments,  the one of unit 11,        └─ every row ─ which word was here? (scratch.bert_pretraining)
+    ids (B, T) ─ BertEmbeddings ─ Encoder ─ hidden (B, T, D) ─┬─ row 0 ─ pooler ─ (B, D) ─ SequenceClassifier
+    words + positions + segments,  the one of unit 11,        └─ every row ─ which word is hidden here?
     normed                         no decoder, no causal mask
 
 ``BertModel.__init__`` holds all that differs in the encoder: GELU in place of ReLU, a smaller eps in the norms, smaller
@@ -9,8 +9,8 @@ initial weights.
 
 Symbols: B batch, T positions, D model width, F inner width of the feed-forward nets, V vocabulary, C classes.
 
-Paper: Devlin, Chang, Lee, Toutanova, "BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding",
-2019.
+Paper: Devlin, Chang, Lee, Toutanova, "BERT: Pre-training of Deep Bidirectional Transformers for Language
+Understanding", 2019.
 """
 
 from collections.abc import Mapping, Sequence
@@ -71,7 +71,7 @@ class BertEmbeddings(nn.Module):
     def __init__(
         self, vocabulary: int, d_model: int, max_length: int = 512, segments: int = 2, dropout: float = 0.1
     ):
-        """Create ``words`` (V, D), ``positions`` (max_length, D), ``segments`` (segments, D), ``norm`` and a dropout."""
+        """Create ``words`` (V, D), ``positions`` (max_length, D), ``segments`` (so many, D), ``norm``, a dropout."""
         super().__init__()
         self.words = nn.Embedding(vocabulary, d_model)
         self.positions = LearnedPositions(max_length, d_model)
