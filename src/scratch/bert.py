@@ -232,8 +232,7 @@ def load_pretrained(model: BertModel, published: Mapping[str, Tensor]) -> list[s
             unused.append(name)
     for name, parameter in parameters.items():
         if name not in found or found[name].shape != parameter.shape:
-            there = tuple(found[name].shape) if name in found else "nothing"
-            raise ValueError(f"{name} needs {tuple(parameter.shape)}, and {there} was published for it")
+            raise ValueError(f"nothing of the shape of {name} was published for it")
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(found[name])
