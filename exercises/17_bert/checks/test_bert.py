@@ -393,6 +393,8 @@ def dropped(out, plain, p, what, ask):
         said = ": kept entries are not divided by 1 − p" if abs(bad - 1) < 1e-2 else ""
         if abs(bad - 1 / 0.9) < 1e-2 and p != 0.1:
             said = ", as with a rate of 0.1: is that written where `dropout` should stand?"
+        if abs(bad * p - 1) < 1e-2:
+            said = f", as with a rate of {1 - p:g}: `dropout` is the share that is zeroed"
         if (out == plain).all():
             said = ": nothing was dropped"
         expect.fail(
@@ -620,6 +622,7 @@ class TestBertModel:
         for ids, segments in (
             (ids_of(rng, 14, B, T), segments_of(rng, B, T)),
             (ids_of(rng, 14, 2, 13), None),
+            (ids_of(rng, 14, 1, T), segments_of(rng, 1, T)),
             (ids_of(rng, 14, T, 1), None),
         ):
             expected = judged(weights, ids, segments)
@@ -831,8 +834,8 @@ class TestBertModel:
         """pools: tanh of a linear map of the first token's row"""
         B, T = rng.distinct(2, low=3, high=5)
         m, weights = self.model(student, rng, layers=1)
-        for length in (T, 1):
-            hidden = rng.tensor(B, length, D)
+        for count, length in ((B, T), (B, 1), (1, T)):
+            hidden = rng.tensor(count, length, D)
             with torch.no_grad():
                 expected = theirs(weights).pooler(hidden)
             hand = ByHand(weights)
@@ -1339,6 +1342,13 @@ class TestSequenceClassifier:
             same_twice(out, m(ids, **named), "logits")
         out = m(ids, segments, real)
         expect.close(out, expected, what="the logits of m(ids, segments, mask)", ask=ask)
+        one = m(ids[:1], segments[:1], real[:1])
+        expect.close(
+            one,
+            out[:1].detach(),
+            what="the logits of a batch of one text",
+            ask="Which line drops a dimension?",
+        )
 
     @pytest.mark.points(2)
     @pytest.mark.needs("test_logits")

@@ -97,6 +97,12 @@ class TestMaskTokens:
             got="labels and inputs in each other's place",
             ask="In which order does the docstring return them?",
         )
+        expect.holds(
+            not (inputs == IGNORE).any(),
+            expected="inputs that are ids",
+            got="−100 among them: were the labels written into the ids?",
+            ask="Which line works in place, on a tensor that is still needed?",
+        )
         if torch.equal(labels, ids):
             got = "the ids everywhere: labels outside the mask, for tokens that are in plain sight"
             expect.fail(expected=what, got=got, ask=ask)
@@ -114,7 +120,8 @@ class TestMaskTokens:
         changed = inputs != ids
         outside = changed & (labels == IGNORE)
         if outside.any():
-            got = f"{int(outside.sum())} tokens that were replaced and have the label −100"
+            first = f"{ids[outside][0].item()} by {inputs[outside][0].item()}"
+            got = f"{int(outside.sum())} tokens that were replaced and have the label −100, such as {first}"
             if not (changed & (labels != IGNORE)).any():
                 got += ", and labels for the others: the mask is the wrong way round"
             expect.fail(expected="a label for every token that was replaced", got=got, ask=ask)
