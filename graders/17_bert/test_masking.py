@@ -69,7 +69,6 @@ FATES = {  # shares of [MASK], another token, the token itself
         0.1,
         0.18,
     ),
-    "[MASK] is drawn over the random tokens": (0.8, 0.02, 0.18),
     "[MASK] and random tokens in each other's place": (0.1, 0.8, 0.1),
     "[MASK] and unchanged tokens in each other's place": (0.1, 0.1, 0.8),
     "random tokens are 80 % of those that are left": (0.8, 0.16, 0.04),

@@ -273,7 +273,7 @@ def fillings(
                 )
             ax.set_yticks(range(len(words)), [word for word, _ in words], fontsize=FONT - 1)
             ax.invert_yaxis()
-            ax.set_xlim(0, 1.1 * max(chance for _, chance in words))
+            ax.set_xlim(0, max(0.05, 1.1 * max(chance for _, chance in words)))
             ax.spines[["top", "right"]].set_visible(False)
             ax.tick_params(axis="x", labelsize=FONT - 2)
             ax.set_title(
