@@ -8,7 +8,8 @@ Read it from the end: ``T5`` is this drawing, made of the stacks of ``scratch.t5
 
 Symbols: B batch, S source length, T target length, D model width, H heads, K head width, V vocabulary.
 
-Paper: Raffel et al., "Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer", 2020, section 2.
+Paper: Raffel et al., "Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer", 2020,
+section 2.
 """
 
 from collections.abc import Mapping
@@ -212,7 +213,10 @@ NAMES = {  # ours by theirs
     ".wi_1.": ".gate.",
     ".wo.": ".output.",
 }
-SUBLAYERS = {"encoder": ("attention", "feed_forward"), "decoder": ("self_attention", "cross_attention", "feed_forward")}
+SUBLAYERS = {
+    "encoder": ("attention", "feed_forward"),
+    "decoder": ("self_attention", "cross_attention", "feed_forward"),
+}
 
 
 def published_weights(weights: Mapping[str, Tensor], tied: bool = True) -> dict[str, Tensor]:
@@ -233,6 +237,10 @@ def published_weights(weights: Mapping[str, Tensor], tied: bool = True) -> dict[
                 if name.startswith(f"{stack}.") and f".layer.{i}." in name:
                     head, tail = name.split(f".layer.{i}.")
                     part, _, rest = tail.partition(".")
-                    name = f"{head}.{sublayer}_residual.norm.{rest}" if part == "layer_norm" else f"{head}.{sublayer}.{rest}"
+                    name = (
+                        f"{head}.{sublayer}_residual.norm.{rest}"
+                        if part == "layer_norm"
+                        else f"{head}.{sublayer}.{rest}"
+                    )
         ours[name] = weight
     return ours

@@ -8,8 +8,9 @@ Symbols: B batch (``*B``: any number of leading dimensions, none included), T po
 looked up, D model width, H heads, K head width, F inner width of a feed-forward net. ``#`` before a dimension says that
 it may also be 1 and then broadcasts.
 
-Papers: Raffel et al., "Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer", 2020, section
-2.1; Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019; Shazeer, "GLU Variants Improve Transformer", 2020.
+Papers: Raffel et al., "Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer", 2020,
+section 2.1; Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019; Shazeer, "GLU Variants Improve
+Transformer", 2020.
 """
 
 import math
@@ -26,6 +27,7 @@ from scratch.multi_head_attention import merge_heads, split_heads
 from scratch.transformer import Decoder, DecoderLayer
 
 Caches = tuple[KVCache, KVCache]  # of a decoder layer: of its self-attention, and of its cross-attention
+Mask = Bool[Tensor, "#B #H #T #S"] | Float[Tensor, "#B #H #T #S"]  # yes or no, or numbers to add
 
 
 class RMSNorm(nn.Module):
@@ -63,8 +65,8 @@ def relative_position_bucket(
 ) -> Int[Tensor, "*B"]:
     """Sort distances between a query and a key into buckets: near ones exactly, far ones ever more coarsely.
 
-    With n buckets for distances d = 0, 1, 2, …, the first e = n // 2 hold one distance each: bucket d. From d = e on the
-    bucket is e + ⌊(n − e) · log(d / e) / log(max_distance / e)⌋, and never above n − 1.
+    With n buckets for distances d = 0, 1, 2, …, the first e = n // 2 hold one distance each: bucket d. From d = e on
+    the bucket is e + ⌊(n − e) · log(d / e) / log(max_distance / e)⌋, and never above n − 1.
 
     Args:
         relative: of any shape, int64: position of the key minus position of the query. It is left unchanged.
@@ -88,7 +90,9 @@ def relative_position_bucket(
     else:
         distance = (-relative).clamp(min=0)
     exact = buckets // 2
-    octaves = torch.log(distance.clamp(min=exact) / exact) / math.log(max_distance / exact)  # from 0 to 1 at the end
+    octaves = torch.log(distance.clamp(min=exact) / exact) / math.log(
+        max_distance / exact
+    )  # from 0 to 1 at the end
     far = exact + (octaves * (buckets - exact)).long()
     return offset + torch.where(distance < exact, distance, far.clamp(max=buckets - 1))
 
@@ -129,7 +133,7 @@ class T5Attention(nn.Module):
         self,
         x: Float[Tensor, "B T D"],
         memory: Float[Tensor, "B S D"] | None = None,
-        mask: Bool[Tensor, "#B #H #T #S"] | Float[Tensor, "#B #H #T #S"] | None = None,
+        mask: Mask | None = None,
         cache: KVCache | None = None,
     ) -> Float[Tensor, "B T D"]:
         """Attend from every position of x to the positions of the memory, by query · key plus what the mask adds.
@@ -137,8 +141,8 @@ class T5Attention(nn.Module):
         Args:
             x: (B, T, D), the sequences that ask.
             memory: (B, S, D), the sequences that are looked up; None stands for x itself (self-attention).
-            mask: anything that broadcasts to (B, H, T, S), boolean (True: may attend) or additive (-inf forbids): it may
-                differ from head to head.
+            mask: anything that broadcasts to (B, H, T, S), boolean (True: may attend) or additive (-inf forbids). It
+                may differ from head to head.
             cache: keys and values, (B, H, S, K) each, kept from earlier calls. In self-attention those of x are
                 appended, and x attends to all S positions so far. With a memory, an empty cache takes the memory's;
                 one that is not empty holds them already, and they are not worked out again.
@@ -156,7 +160,9 @@ class T5Attention(nn.Module):
             value = split_heads(self.value(looked_up), self.heads)  # (B, S, H·K) -> (B, H, S, K)
             if cache is not None:
                 key, value = cache.append(key, value)
-        scores = query @ key.transpose(-2, -1)  # (B, H, T, K) @ (B, H, K, S) -> (B, H, T, S), not divided by √K
+        scores = query @ key.transpose(
+            -2, -1
+        )  # (B, H, T, K) @ (B, H, K, S) -> (B, H, T, S), not divided by √K
         found = attention_weights(scores, mask) @ value  # (B, H, T, S) @ (B, H, S, K) -> (B, H, T, K)
         return self.output(merge_heads(found))  # (B, H, T, K) -> (B, T, H·K) -> (B, T, D)
 
@@ -216,7 +222,14 @@ class T5DecoderLayer(DecoderLayer):
         self.cross_attention_residual.norm = RMSNorm(d_model)
         self.feed_forward_residual.norm = RMSNorm(d_model)
 
-    def forward(self, x, memory, mask=None, memory_mask=None, caches: Caches | None = None):
+    def forward(
+        self,
+        x: Float[Tensor, "B T D"],
+        memory: Float[Tensor, "B S D"],
+        mask: Mask | None = None,
+        memory_mask: Mask | None = None,
+        caches: Caches | None = None,
+    ) -> Float[Tensor, "B T D"]:
         """Return the target sequence after self-attention, attention to the memory, and feed-forward net."""
         own, across = caches or (None, None)
         x = self.self_attention_residual(x, lambda x: self.self_attention(x, None, mask, own))
@@ -232,12 +245,17 @@ class T5Decoder(Decoder):
     ):
         """Create the layers and the last norm."""
         super().__init__(d_model, 1, d_ff, 0, dropout, norm_first=True)
-        self.layers.extend(
-            T5DecoderLayer(d_model, heads, d_key, d_ff, dropout, gated) for _ in range(layers)
-        )
+        self.layers.extend(T5DecoderLayer(d_model, heads, d_key, d_ff, dropout, gated) for _ in range(layers))
         self.norm = RMSNorm(d_model)
 
-    def forward(self, x, memory, mask=None, memory_mask=None, caches: list[Caches] | None = None):
+    def forward(
+        self,
+        x: Float[Tensor, "B T D"],
+        memory: Float[Tensor, "B S D"],
+        mask: Mask | None = None,
+        memory_mask: Mask | None = None,
+        caches: list[Caches] | None = None,
+    ) -> Float[Tensor, "B T D"]:
         """Pass x through all layers, bottom to top, with the same memory and masks, and through the last norm."""
         for layer, kept in zip(self.layers, caches or [None] * len(self.layers), strict=True):
             x = layer(x, memory, mask, memory_mask, kept)
