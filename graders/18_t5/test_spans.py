@@ -44,9 +44,8 @@ def short(ids, most=14):
 
 
 def a_text(rng, length, first, count):
-    """Ids of a text, none of which is one of the sentinels first, first − 1, …, first − count."""
-    free = [i for i in range(first + 6) if not first - count <= i <= first]
-    return [int(i) for i in rng.choice(free, length)]
+    """Ids of a text, all of them well below the sentinels first, first − 1, …, first − count."""
+    return [int(i) for i in rng.integers(0, first - count - 3, length)]
 
 
 def some_spans(rng, pieces):
@@ -241,7 +240,7 @@ def filled(source, target, first, wrong=""):
             answers[current] = []
         elif current is not None:
             answers[current].append(token)
-    out, order = [], [answers[key] for key in answers]
+    out, order = [], [answers[key] for key in answers][:-1]
     gaps = [token for token in source if token in answers]
     for token in source:
         if token not in answers:
@@ -384,13 +383,17 @@ def bucketed(relative, bidirectional, buckets, max_distance, wrong=""):
                 offset = 0
             if wrong == "one n":
                 n = buckets
-                offset //= 2
             if wrong == "back only":
                 d = max(-r, 0)
+            if wrong == "other kind":
+                n, offset, d = buckets, 0, max(-r, 0)
         elif wrong == "both ways":
             d = abs(r)
         elif wrong == "halved":
             n = buckets // 2
+        elif wrong == "other kind":
+            n, d = buckets // 2, abs(r)
+            offset = n * (r > 0)
         e = n // 2
         if wrong == "exact":
             e = n - 1
@@ -423,6 +426,7 @@ WRONG_BUCKETS = {
     "back only": "the keys that lie ahead taken for distance 0: an encoder looks both ways",
     "both ways": "the keys that lie ahead taken for as many behind: a decoder counts them as distance 0",
     "halved": "half of the buckets in a decoder: it has all of them for one side",
+    "other kind": "the buckets of a decoder in an encoder, or of an encoder in a decoder: look at `bidirectional`",
     "exact": "one bucket for each distance, to the last: from e on they grow",
     "plain": "one bucket for each distance, to the last: from e on they grow",
     "share of all": "logarithms of d and of max_distance themselves: both are divided by e first",

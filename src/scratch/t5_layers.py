@@ -90,10 +90,9 @@ def relative_position_bucket(
     else:
         distance = (-relative).clamp(min=0)
     exact = buckets // 2
-    octaves = torch.log(distance.clamp(min=exact) / exact) / math.log(
-        max_distance / exact
-    )  # from 0 to 1 at the end
-    far = exact + (octaves * (buckets - exact)).long()
+    # From 0, where the far buckets begin, to 1 at the maximal distance.
+    share = torch.log(distance.clamp(min=exact) / exact) / math.log(max_distance / exact)
+    far = exact + (share * (buckets - exact)).long()
     return offset + torch.where(distance < exact, distance, far.clamp(max=buckets - 1))
 
 
@@ -160,9 +159,7 @@ class T5Attention(nn.Module):
             value = split_heads(self.value(looked_up), self.heads)  # (B, S, H·K) -> (B, H, S, K)
             if cache is not None:
                 key, value = cache.append(key, value)
-        scores = query @ key.transpose(
-            -2, -1
-        )  # (B, H, T, K) @ (B, H, K, S) -> (B, H, T, S), not divided by √K
+        scores = query @ key.transpose(-2, -1)  # (B, H, T, S), and not divided by √K
         found = attention_weights(scores, mask) @ value  # (B, H, T, S) @ (B, H, S, K) -> (B, H, T, K)
         return self.output(merge_heads(found))  # (B, H, T, K) -> (B, T, H·K) -> (B, T, D)
 
