@@ -96,7 +96,7 @@ def corrupted(ids, spans, first, wrong=""):
     elif wrong == "closed by the first":
         target += [first]
     elif wrong not in ("not closed", "bare"):
-        target += [sentinel(len(spans))]
+        target += [first - len(spans) if wrong == "same" else sentinel(len(spans))]
     return source, target
 
 
@@ -155,7 +155,7 @@ class TestSpanCorruption:
     def test_one_span(self, student, rng):
         """takes one span out and marks the gap"""
         for size in (1, int(rng.integers(2, 5))):
-            spans, length = some_spans(rng, [int(rng.integers(2, 5)), size, int(rng.integers(2, 5))])
+            spans, length = some_spans(rng, [int(rng.integers(2, 5)), size, int(rng.integers(6, 9))])
             first = int(rng.integers(40, 90))
             self.judge(student, a_text(rng, length, first, 1), spans, first)
 
@@ -319,9 +319,8 @@ class TestRestoreSpans:
         """takes the ids that are no sentinel of this target for text, above and below"""
         first, spans = int(rng.integers(40, 90)), [(1, 3), (4, 5)]
         ids = a_text(rng, 8, first, 2)
-        for place in (0, 2, 6):
-            ids[place] = first - 3 if place % 4 else first + 1
-        ids[7] = first - 3
+        ids[0] = ids[4] = first + 1  # in a gap's answer, and outside of one
+        ids[2] = ids[6] = ids[7] = first - 3
         self.judge(student, *corrupted(ids, spans, first), first, ids)
 
     @pytest.mark.points(3)

@@ -259,6 +259,7 @@ def attend(w, x, memory=None, mask=None, wrong=""):
     if mask is not None and wrong != "no mask":
         if mask.dtype == torch.bool:
             mask = ~mask if wrong == "inverted" else mask
+            mask = mask.expand(-1, H, -1, -1)[:, :1] if wrong == "first head" and mask.ndim == 4 else mask
             scores = scores.masked_fill(~mask, -1e9 if wrong == "average" else -INF)
         elif wrong == "yes or no":
             scores = scores.masked_fill(mask == -INF, -INF)

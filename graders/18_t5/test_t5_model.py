@@ -159,6 +159,8 @@ class ByHand:
             table = {"encoder": "decoder", "decoder": "encoder"}[stack]
         if wrong in ("encoder", "decoder"):
             table = wrong
+        if wrong == "encoder's bias" and stack == "decoder":
+            table = stack = "encoder"
         relative = torch.arange(S) - torch.arange(offset, offset + T)[:, None]
         if wrong in ("sign", f"{stack} sign"):
             relative = -relative
@@ -218,17 +220,29 @@ class ByHand:
     def encode(self, source):
         S = source.shape[1]
         mask = self.bias("encoder", S, S)
+        hidden = self.hidden(source)
+        if self.wrong == "inverted padding":
+            hidden = torch.zeros(hidden.shape).masked_fill(hidden == 0, -INF)
+        if self.wrong == "padding asks":
+            hidden = hidden.transpose(-2, -1)
+        if self.wrong == "padding by head" and len(source) == H:
+            hidden = hidden[:, 0]
         if self.wrong not in ("source padding", "padding in encoder"):
-            mask = mask + self.hidden(source)
+            mask = mask + hidden
         if self.wrong == "causal encoder":
             mask = mask.masked_fill(torch.ones(S, S, dtype=torch.bool).triu(1), -INF)
         return self.stack("encoder", self.embed(source), mask)
 
-    def decode(self, target, memory, source):
+    def decode(self, target, memory, source, start=0):
+        """The logits; what goes wrong with caches does so from target number ``start`` on."""
         T, S = target.shape[1], source.shape[1]
-        mask = self.bias("decoder", T, T)
+        mask, later = self.bias("decoder", T, T), torch.ones(T, T, dtype=torch.bool).triu(1)
+        if self.wrong in ("no offset", "no offset at all"):
+            mask = torch.cat([mask[:, :start], self.bias("decoder", T - start, T)], 1)
+        if self.wrong in ("first rows", "no offset at all"):
+            later = torch.cat([later[:start], later[: T - start]])
         if self.wrong != "no causal mask":
-            mask = mask.masked_fill(torch.ones(T, T, dtype=torch.bool).triu(1), -INF)
+            mask = mask.masked_fill(later, -INF)
         if self.wrong == "target padding":
             mask = mask + self.hidden(target)
         across = self.hidden(source)
@@ -242,7 +256,7 @@ class ByHand:
             if self.tied or self.wrong == "head left out"
             else self.w["head.weight"]
         )
-        scaled = self.tied != (self.wrong == "scale")
+        scaled = self.wrong == "head left out" or self.tied != (self.wrong == "scale")
         if self.wrong == "scaled up":
             return x @ table.T * D**0.5
         return x @ table.T * (D**-0.5 if scaled else 1)
@@ -268,6 +282,7 @@ MODEL = {
     "tables swapped": "the encoder's table in the decoder, and the other way round",
     "encoder": "the encoder's table in both stacks: the decoder has its own",
     "decoder": "the decoder's table in both stacks: the encoder has its own",
+    "encoder's bias": "the encoder's bias in the decoder: it has a table of its own, and looks back",
     "sign": "distances with the sign turned round: key position minus query position",
     "encoder sign": "distances with the sign turned round in the encoder: key position minus query position",
     "decoder sign": "distances with the sign turned round in the decoder: key position minus query position",
@@ -279,6 +294,9 @@ MODEL = {
     "bias across": "a bias by distance in the cross-attention: source and target share no positions",
     "source padding": "padding of the source attended to",
     "padding in encoder": "padding of the source attended to in the encoder",
+    "inverted padding": "padding attended to in the encoder, and nothing else: the mask is turned round",
+    "padding asks": "a mask that forbids padding to ask: it must not be looked up, so it is the keys that count",
+    "padding by head": "the padding of one sequence for each head: the mask needs a dimension for the heads",
     "padding across": "padding of the source attended to in the cross-attention",
     "target padding": "padding of the target masked out: the start token, which is padding, with it",
     "no causal mask": "a decoder without its causal mask: it sees the answers",
@@ -291,6 +309,12 @@ MODEL = {
     "start one": "a start token other than the padding",
     "no last norm": "stacks without their last norm",
     "not gated": "feed-forward nets that are not gated: `gated` was not handed on",
+}
+
+LATER = {
+    "first rows": "the first rows of the causal mask: those of the new targets are its last",
+    "no offset at all": "new targets that stand at position 0 again, in bias and causal mask: others stand before them",
+    "no offset": "a bias whose queries stand at position 0 again: others stand before them, in the caches",
 }
 
 
@@ -519,19 +543,47 @@ class TestT5:
         cuts = [0, *sorted(int(i) for i in rng.permutation(np.arange(1, T))[:2]), T]
         for steps in (list(range(T + 1)), cuts):
             caches = m.new_caches()
+            self.lengths(caches, 0, 0, "when they are new")
             for start, end in itertools.pairwise(steps):
                 new = target[:, start:end]
                 out = m.decode(new, memory, source, caches)
                 alone = byhand.decode(new, memory, source)
                 mistakes = {"the logits of these tokens as if nothing stood before them": alone}
+                for wrong, said in LATER.items():
+                    by = ByHand(weights, pad, False, tied, wrong)
+                    mistakes[said] = by.decode(target[:, :end], memory, source, start)[:, start:]
                 ask = "After so many tokens in the caches: at which positions do queries and keys stand?"
                 what = f"the logits for targets {start} to {end - 1}, with {start} in the caches,"
+                self.lengths(caches, end, S, f"after {end} targets")
                 expect.close(out, whole[:, start:end], atol=1e-4, what=what, ask=ask, mistakes=mistakes)
         fresh = m.decode(target[:, :2], memory, source, m.new_caches())
         ask = "Does `new_caches` make new ones each time, two for each layer?"
         expect.close(
             fresh, whole[:, :2], atol=1e-4, what="the logits with new caches, after others,", ask=ask
         )
+
+    def lengths(self, caches, own, across, when):
+        """Expect two caches for each layer that hold so many positions."""
+        expect.holds(
+            isinstance(caches, (list, tuple)) and len(caches) == LAYERS,
+            expected=f"a list with two caches for each of {LAYERS} layers",
+            got=f"{len(caches)} entries" if isinstance(caches, (list, tuple)) else type(caches).__name__,
+            ask="What does `new_caches` make, and for how many layers?",
+        )
+        for i, pair in enumerate(caches):
+            kept = expect.parts(pair, "the cache of the self-attention", "the cache of the cross-attention")
+            for name, cache, length in zip(("self", "cross"), kept, (own, across), strict=True):
+                ask = "Has every attention of every layer a new cache of its own?"
+                expect.holds(
+                    hasattr(cache, "append"), expected="a KVCache", got=type(cache).__name__, ask=ask
+                )
+                held = len(cache)
+                expect.holds(
+                    held == length,
+                    expected=f"{length} positions in the {name}-attention's cache of layer {i}, {when}",
+                    got=str(held),
+                    ask=ask,
+                )
 
     @pytest.mark.points(3)
     @pytest.mark.needs("test_parameters")

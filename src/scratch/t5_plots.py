@@ -139,7 +139,7 @@ def _points(ax: Axes, rows: np.ndarray, before: np.ndarray, name: str) -> None:
 def model() -> Picture:
     """Draw T5: the Transformer's stacks, pre-norm, with a bias by distance into every self-attention."""
     alt = (
-        "T5. Left the encoder, right the decoder, both pre-norm: a norm in front of each sub-layer, and one at the top. "
+        "T5. Left the encoder, right the decoder, both pre-norm: a norm before each sub-layer, and one at the top. "
         "No positions are added to the embeddings. Instead a bias by distance, one for each stack, goes into the "
         "self-attention of every layer; none goes into the cross-attention. The decoder starts from a padding token."
     )
