@@ -464,10 +464,14 @@ class TestRelativePositionBucket:
             d, offset = (abs(r), n * (r > 0)) if bidirectional else (max(-r, 0), 0)
             fits = [offset + one for one in found_in(d, n, max_distance)]
             expected[i] = b if b in fits else fits[0]
-        mistakes = {}
-        for wrong, said in WRONG_BUCKETS.items():
-            value = bucketed(relative, bidirectional, buckets, max_distance, wrong)
-            mistakes.setdefault(said, value) if said not in mistakes else mistakes.update({f"{said} ": value})
+
+        def mistakes():
+            told = {}
+            for wrong, said in WRONG_BUCKETS.items():
+                value = bucketed(relative, bidirectional, buckets, max_distance, wrong)
+                told[said if said not in told else f"{said} "] = value
+            return told
+
         side = "encoder" if bidirectional else "decoder"
         expect.equal(
             out,

@@ -547,11 +547,17 @@ class TestT5:
             for start, end in itertools.pairwise(steps):
                 new = target[:, start:end]
                 out = m.decode(new, memory, source, caches)
-                alone = byhand.decode(new, memory, source)
-                mistakes = {"the logits of these tokens as if nothing stood before them": alone}
-                for wrong, said in LATER.items():
-                    by = ByHand(weights, pad, False, tied, wrong)
-                    mistakes[said] = by.decode(target[:, :end], memory, source, start)[:, start:]
+
+                def mistakes(new=new, start=start, end=end):
+                    said = {
+                        sentence: ByHand(weights, pad, False, tied, wrong).decode(
+                            target[:, :end], memory, source, start
+                        )[:, start:]
+                        for wrong, sentence in LATER.items()
+                    }
+                    alone = byhand.decode(new, memory, source)
+                    return said | {"the logits of these tokens as if nothing stood before them": alone}
+
                 ask = "After so many tokens in the caches: at which positions do queries and keys stand?"
                 what = f"the logits for targets {start} to {end - 1}, with {start} in the caches,"
                 self.lengths(caches, end, S, f"after {end} targets")
