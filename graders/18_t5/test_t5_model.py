@@ -157,6 +157,8 @@ class ByHand:
             return torch.zeros(H, T, S, dtype=self.w["embedding.weight"].dtype)
         if wrong == "tables swapped":
             table = {"encoder": "decoder", "decoder": "encoder"}[stack]
+        if wrong == "sides":
+            relative = -relative.abs()
         if wrong in ("encoder", "decoder"):
             table = wrong
         if wrong == "encoder's bias" and stack == "decoder":
@@ -245,6 +247,8 @@ class ByHand:
             mask = mask.masked_fill(later, -INF)
         if self.wrong == "target padding":
             mask = mask + self.hidden(target)
+        if self.wrong == "norm again":
+            memory = self.norm("encoder.norm", memory)
         across = self.hidden(source)
         if self.wrong in ("source padding", "padding across"):
             across = torch.zeros(across.shape)
@@ -257,6 +261,8 @@ class ByHand:
             else self.w["head.weight"]
         )
         scaled = self.wrong == "head left out" or self.tied != (self.wrong == "scale")
+        if self.wrong == "softmax":
+            return (x @ table.T * (D**-0.5 if scaled else 1)).softmax(-1)
         if self.wrong == "scaled up":
             return x @ table.T * D**0.5
         return x @ table.T * (D**-0.5 if scaled else 1)
@@ -286,6 +292,9 @@ MODEL = {
     "sign": "distances with the sign turned round: key position minus query position",
     "encoder sign": "distances with the sign turned round in the encoder: key position minus query position",
     "decoder sign": "distances with the sign turned round in the decoder: key position minus query position",
+    "sides": "distances without their sign: keys ahead have buckets of their own",
+    "norm again": "the memory normed again: the encoder has done that",
+    "softmax": "probabilities in place of logits: the softmax is left to the loss",
     "transposed": "the bias of key s for query t where that of key t for query s belongs",
     "view": "the bias reshaped to (H, T, S): its dimensions have to be exchanged",
     "ways": "an encoder whose buckets look back alone, and a decoder whose buckets look both ways",
@@ -423,7 +432,7 @@ class TestT5:
             for T_, S_, offset in ((S, S, 0), (T, S, 0), (T, S, S - T), (1, S, S - 1), (H, S, 0)):
                 shown = m.bias(stack, T_, S_, offset) if offset else m.bias(stack, T_, S_)
                 right = ByHand(weights, 0, False, True)
-                names = ("no bias", "tables swapped", "sign", "transposed", "view", f"{stack} ways")
+                names = ("no bias", "tables swapped", "sign", "sides", "transposed", "view", f"{stack} ways")
                 mistakes = {
                     MODEL[wrong]: ByHand(weights, 0, False, True, wrong).bias(stack, T_, S_, offset)
                     for wrong in names
@@ -642,7 +651,9 @@ class TestT5:
                         expected=f"logits [{b}, {t}] {must} on {name} [{c}, {s}]{start}"
                         + ("" if allowed else f", {why}"),
                         got="a gradient of exactly zero" if allowed else "a gradient that is not zero",
-                        ask="Which path leads there, or which mask stands in its way?",
+                        ask="Does a mask hide the start token, or does `padding_idx` keep it from learning?"
+                        if start
+                        else "Which path leads there, or which mask stands in its way?",
                     )
 
     @pytest.mark.points(1)
