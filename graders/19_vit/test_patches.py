@@ -62,6 +62,14 @@ def wrongly_cut(images, P):
         "pixels. Which dimensions must change places before the last reshape?": images.reshape(
             B, rows * columns, -1
         ),
+        "rows and columns counted the wrong way round: rows = height / P, columns = width / P": images.reshape(
+            B, C, columns, P, rows, P
+        )
+        .permute(0, 2, 4, 1, 3, 5)
+        .reshape(B, rows * columns, -1),
+        "channel by channel through the whole image: a patch holds all its channels": laid(
+            (0, 1, 2, 4, 3, 5)
+        ),
         "strips of the image: its rows were cut, its columns were not": images.transpose(1, 2).reshape(
             B, rows * columns, -1
         ),
@@ -179,7 +187,7 @@ class TestPatchify:
     @pytest.mark.points(1)
     def test_refuses_what_does_not_divide(self, student, rng):
         """raises a ValueError where height or width is no multiple of the patch"""
-        for height, width, P in ((7, 6, 3), (6, 7, 3), (5, 5, 2), (4, 6, 4)):
+        for height, width, P in ((7, 6, 3), (6, 7, 3), (5, 5, 2), (4, 6, 4), (2, 8, 4), (8, 2, 4)):
             images = rng.tensor(2, 3, height, width)
             expect.raises(
                 ValueError,
@@ -189,6 +197,7 @@ class TestPatchify:
             )
 
     @pytest.mark.points(1)
+    @pytest.mark.needs("test_reading_order")
     def test_inputs_and_gradients(self, student, rng):
         """leaves the images alone, keeps float64, sends each pixel its gradient"""
         images = rng.tensor(2, 3, 4, 6, dtype=DOUBLE)
@@ -288,6 +297,7 @@ class TestUnpatchify:
             )
 
     @pytest.mark.points(1)
+    @pytest.mark.needs("test_puts_images_together")
     def test_inputs_and_gradients(self, student, rng):
         """leaves the patches alone, keeps float64, sends each number its gradient"""
         patches = rng.tensor(2, 6, 12, dtype=DOUBLE)

@@ -430,7 +430,7 @@ class TestViT:
             }
 
         ask = "Embed, encode without a mask, and which row does the head read? What do the nets bend with?"
-        expect.close(m(images), expected, what="the scores", ask=ask, mistakes=mistakes, atol=1e-7, rtol=1e-6)
+        expect.close(m(images), expected, what="the scores", ask=ask, mistakes=mistakes, atol=2e-6, rtol=2e-5)
 
     @pytest.mark.points(2)
     @pytest.mark.needs("test_agrees_with_transformers")
@@ -499,7 +499,7 @@ class TestViT:
 
         ask = "What does the attention of a pre-norm layer read, and what does the next layer read?"
         expect.close(m.attentions(images), expected, what="the attention weights", ask=ask, mistakes=mistakes,
-                     atol=1e-7, rtol=1e-6)  # fmt: skip
+                     atol=2e-6, rtol=2e-5)  # fmt: skip
 
     @staticmethod
     def only(weights, i):
@@ -544,7 +544,13 @@ class TestViT:
             expected = ByHand(weights, P, 1).logits(images).float()
             what = f"the scores of {B} images of {grid[0]} by {grid[1]} patches"
             expect.close(m(images), expected, what=what, ask="Is any size fixed in your code?")
-        for grid, other in (((2, 3), (3, 2)), ((2, 6), (3, 4)), ((2, 3), (2, 2)), ((3, 2), (3, 4))):
+        for grid, other in (
+            ((2, 3), (3, 2)),
+            ((2, 6), (3, 4)),
+            ((2, 3), (2, 2)),
+            ((4, 3), (2, 3)),
+            ((3, 2), (3, 4)),
+        ):
             m, _ = self.model(student, rng, grid, 2, 1)
             images = rng.tensor(2, C, other[0] * 2, other[1] * 2)
             expect.raises(
@@ -798,7 +804,8 @@ class TestAttentionRollout:
     @pytest.mark.points(3)
     def test_agrees_with_a_loop(self, student, rng):
         """multiplies, layer upon layer, half the mean attention and half the identity"""
-        B, L, heads, T = rng.distinct(4, low=2, high=6)
+        L = int(rng.integers(3, 6))
+        B, heads, T = [n for n in rng.distinct(4, low=2, high=5) if n != L][:3]
         weights = attention(rng, B, L, heads, T, T)
         expected = torch.stack([rolled(one) for one in weights]).float()
         expect.close(student.attention_rollout(weights), expected, what="the rollout", ask=self.ASK,

@@ -22,7 +22,7 @@ def unpatchify(patches, patch, grid):
     rows, columns = grid
     B, N, width = patches.shape
     channels, rest = divmod(width, patch * patch)
-    if rest or N != rows * columns:
+    if rest or rows * columns != N:
         raise ValueError("no such grid of patches")
     cut = (
         patches.view(B, rows, columns, channels, patch, patch)

@@ -1,4 +1,4 @@
-"""One slice a patch, torch.nn.functional throughout, the class token as a Linear-free parameter, hooks for the weights."""
+"""One slice a patch, torch.nn.functional throughout, hooks for the weights."""
 
 import torch
 import torch.nn.functional as F

@@ -11,7 +11,7 @@ from scratch.positions import LearnedPositions
 
 
 def patchify(images, patch):
-    B, C, height, width = images.shape
+    _, C, height, width = images.shape
     if height % patch != 0:
         raise ValueError("height")
     if width % patch != 0:
@@ -31,7 +31,7 @@ def patchify(images, patch):
 def unpatchify(patches, patch, grid):
     B, N, width = patches.shape
     rows, columns = grid
-    if N != rows * columns:
+    if rows * columns != N:
         raise ValueError("N")
     if width % (patch * patch) != 0:
         raise ValueError("width")
