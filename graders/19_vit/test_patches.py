@@ -76,6 +76,11 @@ def wrongly_cut(images, P):
         "pixels that lie a whole grid apart: height is rows · P, cut as (rows, P), not as (P, rows)": (
             apart.permute(0, 3, 5, 1, 2, 4).reshape(B, rows * columns, -1)
         ),
+        "numbers divided by 255: they are taken as they come": cut(images / 255, P),
+        "overlapping patches: the next one begins where the last one ends": F.unfold(images, P).transpose(
+            1, 2
+        ),
+        "the patches of the first image alone": cut(images[:1], P),
         "the channels in reversed order": cut(images.flip(1), P),
         "the image upside down": cut(images.flip(2), P),
         "the image from right to left": cut(images.flip(3), P),
@@ -247,6 +252,10 @@ class TestUnpatchify:
                 ).reshape(size),
                 "images with their channels last, (B, height, width, C)": images.permute(0, 2, 3, 1),
                 "the channels first, before the batch": images.transpose(0, 1),
+                "the patches from the last to the first": joined(patches.flip(1), P, grid),
+                "pixels of a patch side by side with its rows across the image": block.permute(
+                    0, 3, 2, 4, 1, 5
+                ).reshape(size),
                 "the dimensions still apart, (B, C, rows, P, columns, P)": block.permute(0, 3, 1, 4, 2, 5),
             }
 
@@ -360,6 +369,11 @@ class TestPatchEmbedding:
                 ).permute(0, 2, 3, 1),
                 "rows bent by a ReLU: the map is linear": expected.relu(),
                 "rows bent by a GELU: the map is linear": F.gelu(expected),
+                "rows bent by a tanh: the map is linear": expected.tanh(),
+                "patches read backwards": F.linear(cut(images, P).flip(-1), weight, bias),
+                "patches whose mean was taken off: they are taken as they come": F.linear(
+                    cut(images, P) - cut(images, P).mean(-1, keepdim=True), weight, bias
+                ),
                 "rows times √D: nothing scales here": expected * D**0.5,
                 "rows brought to mean 0 and variance 1: no norm belongs here": F.layer_norm(expected, (D,)),
                 "the kernel turned over its diagonal": F.conv2d(
@@ -532,6 +546,10 @@ def wrongly_resized(positions, grid, new):
         "new positions alone: the class token keeps its row, in front": lambda: right[1:],
         "the class token's row behind the others: it stays in front": lambda: torch.cat([right[1:], first]),
         "the last position taken for the class token's: it is the first": last_as_class,
+        "the class token's row added to all new ones": lambda: torch.cat([first, right[1:] + first]),
+        "rows brought to length one: only their number changes": lambda: torch.cat(
+            [first, F.normalize(right[1:], dim=1)]
+        ),
         "zeros for the class token: its row stays as it was": lambda: torch.cat(
             [torch.zeros_like(first), right[1:]]
         ),

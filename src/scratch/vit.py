@@ -64,7 +64,7 @@ class ViT(nn.Module):
                 positions. The class token is drawn with standard deviation 0.02, as the positions are.
         """
         super().__init__()
-        height, width = self.image_size = tuple(image_size)
+        height, width = self.image_size = image_size
         self.patches = PatchEmbedding(patch, channels, d_model)
         self.class_token = nn.Parameter(0.02 * torch.randn(d_model))
         self.positions = LearnedPositions(1 + (height // patch) * (width // patch), d_model)
@@ -82,8 +82,8 @@ class ViT(nn.Module):
 
         Source: Dosovitskiy et al., 2021, equation 1.
         """
-        if tuple(images.shape[-2:]) != self.image_size:
-            size = tuple(images.shape[-2:])
+        size = tuple(images.shape[-2:])
+        if size != self.image_size:
             raise ValueError(f"the positions are those of images of {self.image_size} pixels, not {size}")
         x = self.patches(images)  # (B, C, height, width) -> (B, N, D)
         x = torch.cat([self.class_token.expand(len(x), 1, -1), x], dim=1)  # (B, N, D) -> (B, T, D)
@@ -126,8 +126,7 @@ def attention_rollout(weights: Float[Tensor, "*B L H T T"]) -> Float[Tensor, "*B
 
     Source: Abnar and Zuidema, 2020, section 3, with the residual connection as in their equation 1.
     """
-    size = weights.shape[-1]
-    identity = torch.eye(size, dtype=weights.dtype, device=weights.device)
+    identity = torch.eye(weights.shape[-1]).to(weights)
     rollout = identity
     for layer in weights.mean(dim=-3).unbind(dim=-3):  # (*B, L, H, T, T) -> L of (*B, T, T)
         rollout = (layer + identity) / 2 @ rollout

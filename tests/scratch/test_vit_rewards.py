@@ -31,7 +31,7 @@ def notebook(*, missing: str) -> dict[str, Any]:
 
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(rewards.learn.__kwdefaults__, "epochs", 1)
+    monkeypatch.setitem(rewards.learn.__kwdefaults__, "epochs", 3)
 
 
 @pytest.mark.parametrize("missing", NAMES)

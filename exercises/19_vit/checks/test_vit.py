@@ -190,6 +190,7 @@ class ByHand:
             "twice, behind": lambda: torch.cat([token + position[0], first + position], dim=1),
             "twice, bare": lambda: torch.cat([token, first + position], dim=1),
             "both ends": lambda: torch.cat([first + position, token], dim=1),
+            "in place": lambda: torch.cat([token, x[:, 1:]], dim=1) + position[:-1],
             "added": lambda: torch.cat([token, x + token], dim=1) + position,
             "zero token": lambda: torch.cat([0 * token, x], dim=1) + position,
             "mean token": lambda: torch.cat([x.mean(1, keepdim=True), x], dim=1) + position,
@@ -226,7 +227,8 @@ class ByHand:
                     f"{name}feed_forward.output", bend(self.linear(f"{name}feed_forward.hidden", seen))
                 )
 
-            for norm, sublayer in zip(norms, (attend, think), strict=True):
+            sublayers = (attend,) if wrong == "no net" else (attend, think)
+            for norm, sublayer in zip(norms, sublayers, strict=False):
                 x = (
                     self.norm(norm, x + sublayer(x))
                     if wrong == "post-norm"
@@ -236,7 +238,11 @@ class ByHand:
 
     def logits(self, images, wrong="", bend=F.gelu):
         x = self.embed(images, wrong)
+        if wrong == "no encoder":
+            return self.linear("head", x[:, 0])
         x, _ = self.encode(x, wrong, bend)
+        if wrong == "encoder twice":
+            x, _ = self.encode(self.norm("encoder.norm", x))
         if wrong == "no last norm":
             return self.linear("head", x[:, 0])
         if wrong == "pooled, then normed":
@@ -253,6 +259,7 @@ class ByHand:
             "sum": lambda: x.sum(1),
             "last row": lambda: x[:, -1],
             "row 1": lambda: x[:, 1],
+            "half": lambda: (x[:, 0] + x[:, 1:].mean(1)) / 2,
             "all rows": lambda: x,
             "kept": lambda: x[:, :1],
             "tanh": lambda: x[:, 0].tanh(),
@@ -281,6 +288,7 @@ EMBEDDED = {
     "twice, behind": "two class tokens: put it in front once.",
     "twice, bare": "two class tokens, one of them without a position: put it in front once",
     "both ends": "a class token at both ends: put it in front once",
+    "in place": "the class token in place of the first patch: it is a row more",
     "added": "the class token added to every patch: it is a row of its own",
     "zero token": "zeros for the class token: it is the parameter `class_token`",
     "mean token": "the mean of the patches for the class token: it is the parameter `class_token`",
@@ -301,6 +309,9 @@ READ = {
     "largest": "the largest of all rows, feature by feature: what is read off is the class token's row",
     "sum": "the sum of all rows: what is read off is the class token's row",
     "last row": "the last row, that of the last patch: the class token's is row 0",
+    "half": "the class token's row and the patches' mean, half of each: row 0 alone is read off",
+    "no encoder": "the embedded class token, the same for all images: the encoder is missing",
+    "encoder twice": "an encoder that was run twice",
     "row 1": "row 1, that of the first patch: the class token's is row 0",
     "all rows": "scores for every row: the class token's alone is read off",
     "kept": "scores of shape (B, 1, classes): take row 0, not a slice of one row",
@@ -461,9 +472,12 @@ class TestViT:
                     out.append(scores.softmax(-1) if end else scores)
                 return torch.stack(out, dim=1)
 
-            stream = [x]
+            stream, bare = [x], [x]
             for i in range(3):
-                stream.append(ByHand(self.only(w, i), P, 1).encode(stream[-1])[0])
+                one = ByHand(self.only(w, i), P, 1)
+                stream.append(one.encode(stream[-1])[0])
+                bare.append(one.encode(bare[-1], "no net")[0])
+            bare = bare[:-1]
             return {
                 "scores before the softmax": looked(stream[:-1], end=False),
                 "weights of rows that were not normed: pre-norm attention reads `attention_residual.norm(x)`": looked(
@@ -481,6 +495,10 @@ class TestViT:
                 "queries by queries: columns are keys": looked(stream[:-1], keys="query"),
                 "keys by queries: rows are queries": looked(stream[:-1], queries="key", keys="query"),
                 "heads cut by a view without a transpose: use split_heads": looked(stream[:-1], split=False),
+                "weights of a stack without its feed-forward nets: hand on what the whole layer returns": looked(
+                    bare
+                ),
+                "the heads in another order": expected.flip(2),
                 "the mean over the heads: every head's weights are asked for": expected.mean(2),
                 "the layers in front, (L, B, H, T, T): the batch comes first": expected.transpose(0, 1),
                 "the heads before the layers, (B, H, L, T, T)": expected.transpose(1, 2),
@@ -568,7 +586,7 @@ class TestViT:
         _, rows, columns, P = setting(rng)
         ask = "Where does `dropout` go: to the embeddings with their positions, and to the encoder?"
         images = rng.tensor(2, C, rows * P, columns * P)
-        m, _ = self.model(student, rng, (rows, columns), P, dropout=1.0)
+        m, weights = self.model(student, rng, (rows, columns), P, dropout=1.0)
         x, T = rng.tensor(2, 1 + rows * columns, D), 1 + rows * columns
         m.train()
         expect.close(
@@ -577,10 +595,10 @@ class TestViT:
             what="the embedding, in training, with dropout=1.0,",
             ask=ask,
         )
-        state = m.encoder.norm
+        left = F.layer_norm(x, (D,), weights["encoder.norm.weight"], weights["encoder.norm.bias"])
         expect.close(
             m.encoder(x),
-            state(x).detach(),
+            left,
             what="the encoder's output, in training, with dropout=1.0,",
             ask=ask,
         )
@@ -759,6 +777,14 @@ def wrongly_rolled(weights):
         "the first layer alone": mixed[:, 0],
         "all layers but the last": product(mixed[:, :-1]),
         "all layers but the first": product(mixed[:, 1:]),
+        "the product of all layers' mean, over and over": torch.linalg.matrix_power(
+            mixed.mean(1), w.shape[1]
+        ),
+        "a first layer without its residual connection": product(mixed[:, 1:]) @ mean[:, 0],
+        "columns brought to sum one: rows are shares": normed(right, -2),
+        "the class token's column taken out": normed(right[..., 1:]).new_zeros(right.shape)
+        + normed(right * (torch.arange(T) > 0)),
+        "the median of the heads: their mean is asked for": product((w.median(2).values + eye) / 2),
         "the first layer twice": product(torch.cat([mixed[:, :1], mixed], dim=1)),
         "the last layer twice": product(torch.cat([mixed, mixed[:, -1:]], dim=1)),
         "the mean of the layers: they act one upon the other, so their matrices are multiplied": mixed.mean(
