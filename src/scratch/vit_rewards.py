@@ -14,7 +14,7 @@ from scratch.rewards import UNFINISHED, tried
 NAMES = ("patchify", "unpatchify", "PatchEmbedding", "ViT", "interpolate_positions", "attention_rollout")
 SIZE, PATCH, WIDTH, HEADS, INNER, LAYERS = (8, 8), 2, 48, 4, 96, 2
 EPOCHS, PLAIN, BATCH, PEAK = 36, 12, 64, 2e-3
-PATIENCE = 60.0  # seconds that the training may take
+PATIENCE = 60.0  # seconds of computing that the training may take, however busy the machine is
 
 
 def shifted(
@@ -54,12 +54,12 @@ def learn(
     from scratch.training import batches, train
 
     steps, random = -(-len(images) // BATCH), torch.Generator().manual_seed(seed)
-    begun, done = time.monotonic(), 0
+    begun, done = time.process_time(), 0
 
     def data(epoch: int) -> Iterator[tuple[Tensor, ...]]:
         nonlocal done
         for x, y in batches(images, labels, size=BATCH, seed=epoch):
-            if done > 3 and (time.monotonic() - begun) / done * epochs * steps > PATIENCE:
+            if done > 3 and (time.process_time() - begun) / done * epochs * steps > PATIENCE:
                 raise TooSlow
             done += 1
             yield (shifted(x, random) if epoch < epochs - plain else x), y
