@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from scratch.attention import causal_mask
+from scratch.backend import has_tensorflow
 from scratch.keras_transformer import Transformer as KerasTransformer
 from scratch.transformer import Transformer
 
@@ -181,3 +182,34 @@ def torch_logits(
     }
     x = functional_call(core, to_torch(weights), (small.embed(source), small.embed(target)), masks)
     return x @ small.embedding.weight.T
+
+
+def all_logits(
+    weights: Weights, heads: int, keras_model: KerasTransformer, source: np.ndarray, target: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return the logits (B, T, V) of every framework that is installed, on the same weights.
+
+    Args:
+        weights: as ``numbers`` or ``from_keras`` returns them; the Keras model's own are overwritten by them.
+        heads: H.
+        keras_model: a Keras Transformer of these sizes.
+        source: (B, S), ids.
+        target: (B, T), ids.
+    """
+    size = {name: value.shape for name, value in weights.items()}
+    count = 1 + max(int(name.split(".")[2]) for name in weights if name.startswith("encoder.layers."))
+    inner = size["encoder.layers.0.feed_forward.hidden.bias"][0]
+    own = Transformer(*size["embedding.weight"], heads, inner, count, dropout=0.0).eval()
+    own.load_state_dict(
+        {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in weights.items()}
+    )
+    to_keras(weights, keras_model)
+    pair = torch.from_numpy(source), torch.from_numpy(target)
+    with torch.no_grad():
+        found = {"scratch": own(*pair).numpy(), "nn.Transformer": torch_logits(weights, heads, *pair).numpy()}
+    found[f"Keras ({keras.backend.backend()})"] = keras.ops.convert_to_numpy(keras_model((source, target)))
+    if has_tensorflow():
+        from scratch.tensorflow_transformer import Transformer as PlainTensorFlow
+
+        found["TensorFlow"] = PlainTensorFlow(weights, heads)(source, target).numpy()
+    return found

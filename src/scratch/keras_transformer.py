@@ -9,9 +9,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from scratch.data.dates import BEGIN, END, Codec, Pair
 from scratch.keras_layers import DecoderLayer, EncoderLayer, PositionalEmbedding
-
-BEGIN, END = 1, 2  # the ids between which a target stands; 0 is padding
 
 
 @keras.saving.register_keras_serializable("scratch")
@@ -19,7 +18,10 @@ class Transformer(keras.Model):
     """Read a source, and say for every position of a target which token comes next, as ``scratch.transformer`` does.
 
     One ``PositionalEmbedding``, ``embedding``, embeds source and target; its table, turned round, makes the logits.
+    ``parts`` are the classes of the layers: a subclass may have others.
     """
+
+    parts = (PositionalEmbedding, EncoderLayer, DecoderLayer)
 
     def __init__(
         self,
@@ -45,9 +47,10 @@ class Transformer(keras.Model):
         super().__init__(**kwargs)
         self.settings = {"vocabulary": vocabulary, "d_model": d_model, "heads": heads}
         self.settings |= {"d_ff": d_ff, "count": count, "dropout": dropout}
-        self.embedding = PositionalEmbedding(vocabulary, d_model, dropout)
-        self.encoder = [EncoderLayer(d_model, heads, d_ff, dropout) for _ in range(count)]
-        self.decoder = [DecoderLayer(d_model, heads, d_ff, dropout) for _ in range(count)]
+        embedding, encoder_layer, decoder_layer = self.parts
+        self.embedding = embedding(vocabulary, d_model, dropout)
+        self.encoder = [encoder_layer(d_model, heads, d_ff, dropout) for _ in range(count)]
+        self.decoder = [decoder_layer(d_model, heads, d_ff, dropout) for _ in range(count)]
         # A first call makes the weights: saving needs them, and in the call that makes them Keras's masks get lost.
         self((np.ones((1, 2), "int32"), np.ones((1, 2), "int32")))
 
@@ -75,6 +78,13 @@ class Transformer(keras.Model):
     def get_config(self) -> dict[str, Any]:
         """Return what ``__init__`` needs to make this model again."""
         return {**super().get_config(), **self.settings}
+
+
+def date_ids(codec: Codec, pairs: Sequence[Pair]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ids of dates in both languages: sources (N, S), and targets (N, T) from BEGIN to END."""
+    source = codec.encode([pair.source for pair in pairs]).numpy()
+    target = codec.encode([pair.target for pair in pairs]).numpy()
+    return source, np.pad(target, ((0, 0), (1, 0)), constant_values=BEGIN)
 
 
 def write(model: keras.Model, source: np.ndarray, length: int = 30) -> np.ndarray:
