@@ -5,7 +5,21 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
-from scratch.plots import FONT, HATCH, INK, KEY, MASKED, OTHER, QUERY, SKY, VALUE, Picture, canvas, name_axes, tint
+from scratch.plots import (
+    FONT,
+    HATCH,
+    INK,
+    KEY,
+    MASKED,
+    OTHER,
+    QUERY,
+    SKY,
+    VALUE,
+    Picture,
+    canvas,
+    name_axes,
+    tint,
+)
 
 
 def stack(backend: str) -> Picture:
@@ -21,7 +35,9 @@ def stack(backend: str) -> Picture:
     def box(x: float, y: float, width: float, text: str, colour: str, strength: float = 0.3) -> None:
         style = "round,pad=0.02,rounding_size=0.1"
         face = tint(colour, strength)
-        ax.add_patch(FancyBboxPatch((x, y), width, 0.62, boxstyle=style, facecolor=face, edgecolor=colour, lw=1.4))
+        ax.add_patch(
+            FancyBboxPatch((x, y), width, 0.62, boxstyle=style, facecolor=face, edgecolor=colour, lw=1.4)
+        )
         ax.text(x + width / 2, y + 0.31, text, ha="center", va="center", fontsize=FONT, color=INK)
 
     box(0.2, 2.2, 6.0, "your layers · model.fit · callbacks · saving", QUERY)
@@ -36,14 +52,27 @@ def stack(backend: str) -> Picture:
 def journey(stations: Sequence[tuple[str, bool]]) -> Picture:
     """Draw which tensors on the way still carry a mask: (what was done, whether the result has a mask)."""
     said = "; ".join(f"{text}: {'mask' if has else 'no mask'}" for text, has in stations)
-    picture, (ax,) = canvas(7.6, 0.6 + 0.36 * len(stations), alt=f"A list of tensors, and whether each carries a
-    mask. {said}.") ax.axis("off")
+    alt = f"A list of tensors, and whether each carries a mask. {said}."
+    picture, (ax,) = canvas(7.6, 0.6 + 0.36 * len(stations), alt=alt)
+    ax.axis("off")
     ax.set(xlim=(0, 7.6), ylim=(-len(stations) + 0.4, 0.6))
+    lost = {"facecolor": MASKED, "edgecolor": "#777777", "hatch": HATCH}
+    label = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
     for i, (text, has) in enumerate(stations):
-        style = {"facecolor": tint(VALUE, 0.45), "edgecolor": VALUE} if has else {"facecolor": MASKED, "edgecolor": "#777777", "hatch": HATCH}
-        ax.add_patch(Rectangle((5.6, -i - 0.34), 1.6, 0.68, lw=1.0, **style))
-        ax.text(6.4, -i, "mask" if has else "no mask", ha="center", va="center", fontsize=FONT, color=INK, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5, "alpha": 0.0 if has else 0.9})
-        ax.text(0.1, -i, text, ha="left", va="center", fontsize=FONT, color=INK, family="monospace")
+        style = {"facecolor": tint(VALUE, 0.45), "edgecolor": VALUE} if has else lost
+        ax.add_patch(Rectangle((5.8, -i - 0.34), 1.6, 0.68, lw=1.0, **style))
+        under = None if has else label
+        ax.text(
+            6.6,
+            -i,
+            "mask" if has else "no mask",
+            ha="center",
+            va="center",
+            fontsize=FONT,
+            color=INK,
+            bbox=under,
+        )
+        ax.text(0.1, -i, text, ha="left", va="center", fontsize=FONT - 1, color=INK, family="monospace")
     return picture
 
 
@@ -71,27 +100,36 @@ def side_by_side(
     """
     said = "; ".join(f"{name}: {''.join(token for token, _ in row)}" for name, row in written.items())
     gaps = "; ".join(f"{name}: {gap:.0e}" for name, gap in differences.items())
-    alt = f"Left, a row of tokens for each framework, with probabilities. {said}. Right, the largest difference of a logit: {gaps}."
+    alt = f"Left, a row of tokens for each framework, with probabilities. {said}. "
+    alt += f"Right, the largest difference of a logit: {gaps}." + (
+        f" {absent} is not installed." if absent else ""
+    )
     names = [*written, *([absent] if absent else [])]
     columns = max(map(len, written.values()))
-    picture, (left, right) = canvas(9.6, 0.9 + 0.5 * len(names), columns=2, alt=alt + (f" {absent} is not installed."
-    if absent else "")) left.set_in_layout(True)
+    picture, (left, right) = canvas(9.6, 0.9 + 0.5 * len(names), columns=2, alt=alt)
+    gone = {"facecolor": MASKED, "edgecolor": "#777777", "hatch": HATCH, "lw": 0}
     for i, name in enumerate(names):
         for j, (token, p) in enumerate(written.get(name, ())):
-            left.add_patch(Rectangle((j - 0.5, i - 0.42), 1, 0.84, facecolor=tint(SKY, 0.15 + 0.5 * p), edgecolor="white"))
-            left.text(j, i - 0.14, token.strip() or "␣", ha="center", va="center", fontsize=FONT - 2, color=INK)
+            style = {"facecolor": tint(SKY, 0.15 + 0.5 * p), "edgecolor": "white"}
+            left.add_patch(Rectangle((j - 0.5, i - 0.42), 1, 0.84, **style))
+            left.text(
+                j, i - 0.14, token.strip() or "␣", ha="center", va="center", fontsize=FONT - 2, color=INK
+            )
             left.text(j, i + 0.22, f"{p:.2f}", ha="center", va="center", fontsize=FONT - 3, color=INK)
         if name == absent:
-            left.add_patch(Rectangle((-0.5, i - 0.42), columns, 0.84, facecolor=MASKED, edgecolor="#777777", hatch=HATCH, lw=0))
-            text = {"facecolor": "white", "edgecolor": "none", "pad": 2}
-            left.text(columns / 2 - 0.5, i, "not installed", ha="center", va="center", fontsize=FONT - 1, bbox=text)
+            left.add_patch(Rectangle((-0.5, i - 0.42), columns, 0.84, **gone))
+            under = {"facecolor": "white", "edgecolor": "none", "pad": 2}
+            place = {"ha": "center", "va": "center", "fontsize": FONT - 1}
+            left.text(columns / 2 - 0.5, i, "not installed", bbox=under, **place)
     left.set(xlim=(-0.5, columns - 0.5), ylim=(len(names) - 0.5, -0.5), xticks=[])
     left.set_yticks(range(len(names)), names, fontsize=FONT - 1)
     left.spines[:].set_visible(False)
     left.tick_params(length=0)
     left.set_title("likeliest token, and its probability", fontsize=FONT)
     shown = {name: max(gap, 1e-9) for name, gap in differences.items()}
-    right.barh([names.index(name) for name in shown], list(shown.values()), color=tint(QUERY, 0.6), edgecolor=QUERY)
+    right.barh(
+        [names.index(name) for name in shown], list(shown.values()), color=tint(QUERY, 0.6), edgecolor=QUERY
+    )
     right.set_xscale("log")
     right.axvline(1e-5, color=INK, ls="--", lw=1.2)
     right.text(1e-5, len(names) - 0.45, " 1e-5", ha="left", va="bottom", fontsize=FONT - 1, color=INK)

@@ -3,6 +3,7 @@
 Symbols: B batch, S source length, T target length, V vocabulary.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
