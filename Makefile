@@ -60,7 +60,7 @@ endif
 
 # The very same notebooks and checks, on real TensorFlow: each lesson, solution and test that knows both backends.
 test-tensorflow: .venv-tensorflow/.installed ## run unit 15 on TensorFlow, in an environment of its own (280 MB by pip, once)
-	$(TENSORFLOW) -m proctor.cli verify --draws 3 15
+	$(TENSORFLOW) -c 'from proctor.cli import main; main()' check solutions/15_keras/keras.ipynb
 	$(TENSORFLOW) -m pytest --nbval-lax --nbval-current-env lessons/15_keras.ipynb
 	$(TENSORFLOW) -m pytest tests/scratch/test_keras.py tests/proctor/test_foreign.py
 

@@ -95,13 +95,14 @@ def side_by_side(
 
     Args:
         written: for each framework, the tokens it finds likeliest, each with its probability.
-        differences: for each framework but the first, the largest difference of a logit from the first one's.
+        differences: for each framework but the first, the largest difference of a logit from the first one's,
+            over the largest logit.
         absent: a framework that is not installed; its row is hatched.
     """
     said = "; ".join(f"{name}: {''.join(token for token, _ in row)}" for name, row in written.items())
     gaps = "; ".join(f"{name}: {gap:.0e}" for name, gap in differences.items())
     alt = f"Left, a row of tokens for each framework, with probabilities. {said}. "
-    alt += f"Right, the largest difference of a logit: {gaps}." + (
+    alt += f"Right, the largest difference of a logit, over the largest logit: {gaps}." + (
         f" {absent} is not installed." if absent else ""
     )
     names = [*written, *([absent] if absent else [])]
@@ -135,5 +136,5 @@ def side_by_side(
     right.text(1e-5, len(names) - 0.45, " 1e-5", ha="left", va="bottom", fontsize=FONT - 1, color=INK)
     right.set(xlim=(1e-9, 1e-2), ylim=(len(names) - 0.4, -0.5))
     right.set_yticks(range(len(names)), [""] * len(names))
-    name_axes(right, "largest difference of a logit from scratch's", "")
+    name_axes(right, "largest difference from scratch, over the largest logit", "")
     return picture

@@ -95,7 +95,12 @@ def side_by_side(namespace: Mapping[str, Any], text: str = ASKED) -> Any:
     target = write(model, source)
     logits = all_logits(from_keras(model), HEADS, model, source, target[:, :-1])
     first = logits["scratch"]
-    gaps = {name: float(np.abs(values - first).max()) for name, values in logits.items() if name != "scratch"}
+    largest = np.abs(first).max()
+    gaps = {
+        name: float(np.abs(values - first).max() / largest)
+        for name, values in logits.items()
+        if name != "scratch"
+    }
     print(
         f"Your layers, loss and step: loss {losses[0]:.2f} before, {losses[-1]:.2f} after {len(losses)} steps."
     )
