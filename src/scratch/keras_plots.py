@@ -113,9 +113,8 @@ def side_by_side(
         for j, (token, p) in enumerate(written.get(name, ())):
             style = {"facecolor": tint(SKY, 0.15 + 0.5 * p), "edgecolor": "white"}
             left.add_patch(Rectangle((j - 0.5, i - 0.42), 1, 0.84, **style))
-            left.text(
-                j, i - 0.14, token.strip() or "␣", ha="center", va="center", fontsize=FONT - 2, color=INK
-            )
+            size = FONT - 2 if len(token.strip()) < 6 else FONT - 4.5
+            left.text(j, i - 0.14, token.strip() or "␣", ha="center", va="center", fontsize=size, color=INK)
             left.text(j, i + 0.22, f"{p:.2f}", ha="center", va="center", fontsize=FONT - 3, color=INK)
         if name == absent:
             left.add_patch(Rectangle((-0.5, i - 0.42), columns, 0.84, **gone))
