@@ -135,6 +135,28 @@ def mean_over(out, keep):
     return ((out.double() * keep[..., None]).sum(1) / keep.sum(1, keepdim=True)).float()
 
 
+def expect_epsilon(layer, *names):
+    """Expect norms that add 1e-5 to the variance, which outputs of the usual size hardly tell."""
+    for name in names:
+        epsilon = part_of(layer, name, "keras.layers.LayerNormalization").epsilon
+        expect.holds(
+            isinstance(epsilon, float) and abs(epsilon - 1e-5) < 1e-9,
+            expected=f"`{name}` with an epsilon of 1e-5",
+            got=str(epsilon)[:40],
+            ask="What does the norm add to the variance?",
+        )
+
+
+def expect_default(student, kind, *arguments):
+    """Expect a dropout of 0.1 where none is given."""
+    rate = part_of(layer_of(student, kind, *arguments), "dropout", "keras.layers.Dropout").rate
+    expect.holds(
+        rate == 0.1,
+        expected="a dropout of rate 0.1 where none is given, as in the signature",
+        got=str(rate)[:40],
+    )
+
+
 def rebuilt(student, kind, layer, settings):
     """A second layer from the first one's config, which must hold these settings and go through JSON."""
     config = layer.get_config()
@@ -450,6 +472,7 @@ class TestPositionalEmbedding:
     @pytest.mark.draws(1)
     def test_config(self, student, rng):
         """can be made again from its config, so that a model with it can be saved"""
+        expect_default(student, self.KIND, 11, D)
         settings = {"vocabulary": 11, "d_model": D, "dropout": 0.25}
         layer = layer_of(student, self.KIND, *settings.values(), name="mine")
         again = rebuilt(student, self.KIND, layer, settings)
@@ -483,6 +506,7 @@ class Layer:
         layer(np.ones((1, 2, D), np.float32))
 
     def config(self, student, rng):
+        expect_default(student, self.KIND, *self.arguments(0.0)[:-1])
         settings = {"d_model": D, "heads": H} | self.SETTINGS | {"dropout": 0.25}
         layer = layer_of(student, self.KIND, *settings.values(), name="mine")
         again = rebuilt(student, self.KIND, layer, settings)
@@ -566,6 +590,7 @@ class TestCausalSelfAttention(Layer):
                 ask="Who attends to whom, what is added to what, and where does the norm stand?",
                 mistakes=lambda double=double, allowed=allowed: self.mistakes(w, double, allowed),
             )
+        expect_epsilon(layer, "norm")
 
     @pytest.mark.points(2)
     def test_reach(self, student, rng):
@@ -761,6 +786,7 @@ class TestEncoderLayer(Layer):
                 ask="Two sub-layers: what is added to what, and where do the norms stand?",
                 mistakes=lambda double=double: self.mistakes(w, double),
             )
+        expect_epsilon(layer, "attention_norm", "feed_forward_norm")
 
     @pytest.mark.points(2)
     def test_reach(self, student, rng):
@@ -985,6 +1011,7 @@ class TestDecoderLayer(Layer):
                 ask="Three sub-layers: who asks, who is looked up, what is added to what?",
                 mistakes=lambda ours=ours: self.mistakes(w, *ours),
             )
+        expect_epsilon(layer, "cross_attention_norm", "feed_forward_norm")
 
     @pytest.mark.points(2)
     def test_reach(self, student, rng):

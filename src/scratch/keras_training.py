@@ -3,6 +3,7 @@
 Symbols: B batch, T target length, V vocabulary, D model width.
 """
 
+from contextlib import nullcontext
 from typing import Any
 
 import keras
@@ -108,13 +109,13 @@ def train_step(model, optimizer, loss, inputs, targets):
         What was minimised, at the weights before the step: one number, in a tensor.
     """
     variables = model.trainable_variables
-    if keras.backend.backend() == "tensorflow":
-        with tf.GradientTape() as tape:
-            total = loss(targets, model(inputs, training=True)) + sum(model.losses)
+    recorded = keras.backend.backend() == "tensorflow"
+    with tf.GradientTape() if recorded else nullcontext() as tape:
+        total = loss(targets, model(inputs, training=True)) + sum(model.losses)
+    if recorded:
         gradients = tape.gradient(total, variables)
     else:
         model.zero_grad()
-        total = loss(targets, model(inputs, training=True)) + sum(model.losses)
         total.backward()
         gradients = [variable.value.grad for variable in variables]
     optimizer.apply(gradients, variables)
