@@ -174,7 +174,7 @@ class TestMaskedLoss:
         """agrees with PyTorch's cross-entropy that ignores padding"""
         logits, labels = self.data(rng)
         expect.close(
-            an_object(student.MaskedLoss(), "a loss").call(labels, logits),
+            an_object(student.MaskedLoss(), "a loss")(labels, logits),
             self.right(logits, labels),
             what="the loss",
             ask="Which labels count, and what is the sum divided by?",
@@ -224,7 +224,7 @@ class TestMaskedLoss:
         logits, labels = self.data(rng, pad)
         labels[0, int(np.flatnonzero(labels[0] != pad)[0])] = 0
         expect.close(
-            an_object(student.MaskedLoss(pad=pad), "a loss").call(labels, logits),
+            an_object(student.MaskedLoss(pad=pad), "a loss")(labels, logits),
             self.right(logits, labels, pad),
             what=f"the loss with pad={pad}",
             ask="Which label is padding here?",
@@ -238,7 +238,7 @@ class TestMaskedLoss:
         smoothing = float(rng.uniform(0.1, 0.4))
         logits, labels = self.data(rng)
         expect.close(
-            an_object(student.MaskedLoss(smoothing=smoothing), "a loss").call(labels, logits),
+            an_object(student.MaskedLoss(smoothing=smoothing), "a loss")(labels, logits),
             self.right(logits, labels, 0, smoothing),
             what=f"the loss with smoothing={smoothing:.2f}",
             ask="What does the target give to the label, and what to every token?",
@@ -253,7 +253,7 @@ class TestMaskedLoss:
         for shift in (1000.0, -1000.0):
             moved = (logits + np.float32(shift)).astype(np.float32)
             expect.close(
-                an_object(student.MaskedLoss(), "a loss").call(labels, moved),
+                an_object(student.MaskedLoss(), "a loss")(labels, moved),
                 self.right(moved, labels),
                 atol=1e-3,
                 what=f"the loss of logits near {shift:.0f}",
@@ -261,13 +261,13 @@ class TestMaskedLoss:
             )
         sharp = (logits * 100).astype(np.float32)
         expect.close(
-            an_object(student.MaskedLoss(), "a loss").call(labels, sharp),
+            an_object(student.MaskedLoss(), "a loss")(labels, sharp),
             self.right(sharp, labels),
             rtol=1e-3,
             what="the loss of logits in the hundreds",
             ask="Is the logarithm taken of a softmax that may be 0, or by log_softmax?",
         )
-        value = an_object(student.MaskedLoss(), "a loss").call(np.zeros_like(labels), logits)
+        value = an_object(student.MaskedLoss(), "a loss")(np.zeros_like(labels), logits)
         expect.close(
             value,
             torch.tensor(0.0),
@@ -277,7 +277,7 @@ class TestMaskedLoss:
         one = np.zeros_like(labels)
         one[0, 0] = 1
         expect.close(
-            an_object(student.MaskedLoss(), "a loss").call(one, logits),
+            an_object(student.MaskedLoss(), "a loss")(one, logits),
             self.right(logits, one),
             what="the loss of a batch with one label that counts",
             ask="Is the divisor exactly the number of labels that count?",
@@ -292,7 +292,7 @@ class TestMaskedLoss:
         again = an_object(student.MaskedLoss.from_config(config), "a loss from its config")
         logits, labels = self.data(rng, 2)
         expect.close(
-            again.call(labels, logits),
+            again(labels, logits),
             self.right(logits, labels, 2, 0.3),
             what="the loss made again from the config",
             ask="Does `__init__` keep each argument, and `get_config` return each?",
