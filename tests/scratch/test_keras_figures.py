@@ -36,7 +36,7 @@ def test_the_reward_waits_for_what_is_not_written(capsys):
 
 
 def test_the_reward_shows_that_frameworks_agree(capsys, monkeypatch):
-    monkeypatch.setattr(keras_rewards, "PAIRS", 600)
+    monkeypatch.setattr(keras_rewards, "PAIRS", 1_500)
     monkeypatch.setattr(keras_rewards, "EPOCHS", 6)
     namespace = vars(keras_layers) | vars(keras_training)
     picture = keras_rewards.side_by_side(namespace)
