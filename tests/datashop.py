@@ -125,8 +125,8 @@ class Shop:
         return {
             "PIP_CONFIG_FILE": os.devnull,
             "PIP_INDEX_URL": f"http://127.0.0.1:{self.server.server_port}/simple",
-            "PIP_RETRIES": "1",
-            "PIP_DEFAULT_TIMEOUT": "10",
+            "PIP_RETRIES": "3",
+            "PIP_DEFAULT_TIMEOUT": "60",
             "NO_PROXY": "127.0.0.1",
         }
 
