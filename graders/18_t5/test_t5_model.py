@@ -157,8 +157,6 @@ class ByHand:
             return torch.zeros(H, T, S, dtype=self.w["embedding.weight"].dtype)
         if wrong == "tables swapped":
             table = {"encoder": "decoder", "decoder": "encoder"}[stack]
-        if wrong == "sides":
-            relative = -relative.abs()
         if wrong in ("encoder", "decoder"):
             table = wrong
         if wrong == "encoder's bias" and stack == "decoder":
@@ -166,6 +164,8 @@ class ByHand:
         relative = torch.arange(S) - torch.arange(offset, offset + T)[:, None]
         if wrong in ("sign", f"{stack} sign"):
             relative = -relative
+        if wrong == "sides":
+            relative = -relative.abs()
         both = (stack == "encoder") != (wrong == f"{stack} ways" or wrong == "ways")
         values = self.w[f"{table}_bias.weight"][buckets_of(relative, both)]  # (T, S, H)
         if wrong == "view":

@@ -542,3 +542,5 @@ class TestRelativePositionBucket:
         relative = self.around(rng, -140, 140)
         out = student.relative_position_bucket(relative)
         self.compare(out, relative, True, 32, 128, "the buckets by default")
+        out = student.relative_position_bucket(relative, False)
+        self.compare(out, relative, False, 32, 128, "the buckets by default")
