@@ -198,6 +198,12 @@ class Room:
         out, err = process.communicate(timeout=60)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
+    def done(self, *arguments: str, **how: object) -> subprocess.CompletedProcess[str]:
+        """Run what must succeed; where it does not, the test ends with what was said."""
+        done = self.run(*arguments, **how)
+        assert done.returncode == 0, done
+        return done
+
     def refused(self, *arguments: str, code: int = 1, **how: object) -> str:
         """Run what must fail, and return the one line that it says."""
         done = self.run(*arguments, **how)

@@ -7,7 +7,7 @@ verdict on it, whichever way it was graded; what the learner wrote in it is text
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -118,9 +118,12 @@ class _Notebook(msgspec.Struct):
     cells: list[_Cell]
     metadata: _Whole = msgspec.field(default_factory=_Whole)
 
+    def marked(self) -> Iterator[tuple[_Marks, str]]:
+        """The cells that are nbgrader's: what it says of them, and their text."""
+        return ((cell.metadata.nbgrader, cell.text) for cell in self.cells if cell.metadata.nbgrader)
+
     def answers(self) -> dict[str, str]:
-        marked = ((cell, cell.metadata.nbgrader) for cell in self.cells)
-        return {about.grade_id: cell.text for cell, about in marked if about is not None and about.solution}
+        return {about.grade_id: text for about, text in self.marked() if about.solution}
 
 
 _decoder = msgspec.json.Decoder(_Notebook)
@@ -142,8 +145,7 @@ def gather(course: Course, unit: Unit) -> Gathered:
         raise CourseError(
             f"the release of {unit.name} cannot be read; `proctor release {unit.name}` makes it anew"
         )
-    marked = ((cell, cell.metadata.nbgrader) for cell in release.cells)
-    exercises = {about.grade_id: exercise_of(cell.text) for cell, about in marked if about and about.grade}
+    exercises = {about.grade_id: exercise_of(text) for about, text in release.marked() if about.grade}
     marks = unit_marks(course.root, unit.name)
     usual: dict[str, Counter[object]] = {}
     read = {

@@ -56,6 +56,11 @@ def find_suspicion(cells: Iterable[str], answer: str, forbidden: Iterable[str]) 
     )
 
 
+def kind_of(note: str) -> str:
+    """What a note of a verdict is about, for whoever looks after the class."""
+    return "suspected shortcut" if LOOK in note else "damaged notebook"
+
+
 ALREADY = "already is what this exercise asks you to write"  # how a shortcut is known in a verdict,
 LOOK = "please have a look at its cell"  # and the suspicion of one in its notes
 

@@ -15,7 +15,7 @@ from proctor.gathered import Gathered, Learner, State
 from proctor.likeness import Alike, alike
 from proctor.mistakes import MistakeCount, mistakes_in
 from proctor.results import CheckResult, ExerciseResult, Outcome
-from proctor.shortcuts import ALREADY, LOOK
+from proctor.shortcuts import ALREADY, kind_of
 
 BINS = 10  # of the scores, and one for full marks
 
@@ -217,7 +217,7 @@ def _matters(learner: Learner) -> Iterator[Matter]:
             "judged by other checks", "most of the class was judged by newer or older ones; grade it again"
         )
     for note in verdict.notes:
-        yield matter("suspected shortcut" if LOOK in note else "damaged notebook", note)
+        yield matter(kind_of(note), note)
     for exercise in verdict.exercises:
         if any(check.outcome is Outcome.FAILED and ALREADY in check.message for check in exercise.checks):
             yield matter(
