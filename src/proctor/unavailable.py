@@ -16,7 +16,7 @@ from importlib.machinery import PathFinder
 LIBRARY = "scratch"  # what the course builds
 DISTRIBUTION = "transformers-from-scratch"  # this one, as it is installed
 # They come with the course to be compared with and for later units; a sandbox loads them where its unit says so.
-READY_MADE = frozenset({"keras", "sacrebleu", "tokenizers", "transformers"})
+READY_MADE = frozenset({"tokenizers", "transformers"})
 
 
 def blocked_modules(
