@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from datashop import WORDS, Room, Shop
+from scratch.data.cache import disk_use
 
 WHEEL, SDIST = "tiny_words-1.0-py3-none-any.whl", "tiny_tweets-1.0.tar.gz"
 
@@ -107,6 +111,26 @@ def test_two_at_once_share_the_work(room: Room, shop: Shop) -> None:
     assert sum("another run is at work" in out for out, _ in said) == 1
     assert seen(room) == [WORDS, b"hello"]
     assert room.left() == set()
+
+
+def test_counting_bytes_does_not_mind_what_pip_removes_meanwhile(tmp_path: Path) -> None:
+    (tmp_path / "stays").write_bytes(b"12345")
+    ended = threading.Event()
+
+    def pip() -> None:
+        while not ended.is_set():
+            deep = tmp_path / "pip" / "unpacked" / "deep"
+            deep.mkdir(parents=True)
+            (deep / "file").touch()
+            shutil.rmtree(tmp_path / "pip")
+
+    thread = threading.Thread(target=pip)
+    thread.start()
+    try:
+        assert {disk_use(tmp_path) for _ in range(2000)} == {5}
+    finally:
+        ended.set()
+        thread.join()
 
 
 def test_where_locks_do_nothing_two_at_once_still_do_no_harm(room: Room, shop: Shop) -> None:
