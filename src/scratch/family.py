@@ -9,40 +9,11 @@ Symbols: B batch, T positions, S source positions, D model width, V vocabulary.
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool
 from torch import Tensor, nn
 
-from scratch.attention import causal_mask
 from scratch.blocks import RADIUS, STEP, Drawing, decoder_layer_parts, encoder_layer_parts, sheet
-from scratch.layers import Encoder
 from scratch.plots import KEY, VALUE, Picture
-from scratch.positions import LearnedPositions
-
-
-class TextEncoder(nn.Module):
-    """Read a text, and score for every position which token stands there: an encoder, as in BERT."""
-
-    def __init__(
-        self,
-        vocabulary: int,
-        length: int,
-        d_model: int,
-        heads: int,
-        d_ff: int,
-        layers: int,
-        causal: bool = False,
-    ):
-        """Create a table, positions, an encoder; ``causal`` makes it a decoder alone, as in GPT, and pre-norm."""
-        super().__init__()
-        self.embedding = nn.Embedding(vocabulary, d_model)
-        self.positions = LearnedPositions(length, d_model)
-        self.encoder = Encoder(d_model, heads, d_ff, layers, dropout=0.0, norm_first=causal)
-        self.causal = causal
-
-    def forward(self, ids: Int[Tensor, "B T"]) -> Float[Tensor, "B T V"]:
-        """Return scores of tokens, one row for each position: by the table, turned round."""
-        mask = causal_mask(ids.shape[1]) if self.causal else None
-        return self.encoder(self.positions(self.embedding(ids)), mask) @ self.embedding.weight.T
 
 
 @torch.no_grad()

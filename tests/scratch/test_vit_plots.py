@@ -4,6 +4,8 @@ import torch
 
 from scratch import family
 from scratch import vit_plots as plots
+from scratch.bert import BertModel
+from scratch.gpt import GPT
 from scratch.transformer import Transformer
 from scratch.vit import ViT
 
@@ -56,10 +58,12 @@ def test_all_four_kinds_are_drawn_with_the_blocks_of_the_course():
 def test_who_sees_whom_is_found_out_by_changing_inputs():
     torch.manual_seed(0)
     one, other = torch.arange(1, 6)[None], torch.arange(11, 16)[None]
-    for causal, mask in ((False, "none: all see all"), (True, "causal")):
-        model = family.TextEncoder(20, 5, 8, 2, 12, 2, causal=causal).eval()
-        assert family.named_mask(family.sees(model, one, other)) == mask
-        assert family.norm_placement(model) == ("before (pre)" if causal else "behind (post)")
+    for model, mask, norms in (
+        (BertModel(20, 8, 2, 12, 2, max_length=5), "none: all see all", "behind (post)"),
+        (GPT(20, 5, 8, 2, 2), "causal", "before (pre)"),
+    ):
+        assert family.named_mask(family.sees(model.eval(), one, other)) == mask
+        assert family.norm_placement(model) == norms
     model = Transformer(20, 8, 2, 12, 1).eval()
     assert family.named_mask(family.sees(lambda ids: model(other, ids), one, other)) == "causal"
     assert family.sees(lambda ids: model(ids, one), one, other).all()
