@@ -271,6 +271,78 @@ class TestLesson:
         assert complaints == []
 
 
+# The same calls as in lessons 13 and 14, on models that know nothing: what moves is the widget.
+TRANSLATOR = """
+from scratch.translation_widget import playground
+from scratch.translator import Corpus, Example, Recipe, Translator
+tiny = Recipe("dates", steps=2, warmup=1, factor=0.1, d_model=8, heads=2, d_ff=8, layers=1)
+corpus = Corpus([Example("bom dia", "good morning"), Example("boa noite", "good night")], [], [], cut=str.split, glue=" ")
+translator = Translator(tiny, corpus)
+playground(lambda text: translator, "bom dia")
+"""
+SLIDERS = """
+import torch
+from scratch.gpt import GPT
+from scratch.play_models import Characters
+from scratch.playground import play
+torch.manual_seed(0)
+characters = Characters("To be, or not to be")
+play(GPT(len(characters), 120, 16, 2, 1).eval(), characters, "To be")
+"""
+
+
+class TestWidgets:
+    @pytest.fixture
+    def written(self, lab: Server, page: Page) -> Iterator[Callable[[str, str], Notebook]]:
+        """Opens a notebook of one cell, and runs it."""
+        opened = []
+
+        def write(name: str, source: str) -> Notebook:
+            path = lab.root / "lessons" / f"{name}.ipynb"
+            cell = nbformat.v4.new_code_cell(source.strip())
+            nbformat.write(nbformat.v4.new_notebook(cells=[cell]), path)
+            opened.append(Notebook(page, lab, path))
+            opened[-1].run(0)
+            return opened[-1]
+
+        yield write
+        for notebook in opened:
+            notebook.close()
+
+    def test_a_sentence_that_is_typed_is_translated_and_drawn(
+        self, written: Callable[[str, str], Notebook], complaints: list[str], shot: Callable[..., None]
+    ) -> None:
+        output = written("typed", TRANSLATOR).cell(0).locator(".jp-OutputArea-output")
+        box = output.locator("input[type=text]")
+        expect(box).to_have_value("bom dia")
+        figure = output.locator("img")
+        expect(figure).to_have_attribute("alt", re.compile("bom"))
+        box.fill("boa noite")
+        box.press("Enter")
+        expect(figure).to_have_attribute("alt", re.compile("noite"))
+        shot(output.last, "translator")
+        box.fill("boa <b>xyz</b>")
+        box.press("Enter")
+        expect(output.last).to_contain_text("Never seen in training")
+        assert complaints == []
+
+    def test_sliders_change_who_may_be_drawn_and_the_text(
+        self, written: Callable[[str, str], Notebook], complaints: list[str], shot: Callable[..., None]
+    ) -> None:
+        output = written("moved", SLIDERS).cell(0).locator(".jp-OutputArea-output")
+        sliders = output.get_by_role("slider")
+        expect(sliders).to_have_count(3)
+        figure, text = output.locator("img"), output.locator("pre")
+        before, said = figure.get_attribute("alt"), text.inner_text()
+        for _ in range(5):
+            sliders.nth(1).press("ArrowLeft")
+        expect(figure).not_to_have_attribute("alt", before)
+        sliders.nth(2).press("ArrowRight")
+        expect(text).not_to_have_text(said)
+        shot(output.last, "sliders")
+        assert complaints == []
+
+
 class TestRubric:
     def test_an_untouched_stub_gets_a_calm_rubric_and_no_points(
         self, ready: Callable[..., Notebook], page: Page, complaints: list[str], shot: Callable[..., None]
