@@ -1045,6 +1045,15 @@ class TestSampleTopP:
                 what=f"the last token kept of 4 equal ones for p = {p}, the smaller id first:",
                 ask="When the sum is p exactly, is it reached?",
             )
+        # Uniform numbers that are a running sum exactly: it is not greater than they are.
+        out = self.drawn(student, torch.zeros(4, 4), torch.tensor([0.0, 0.25, 0.5, 0.75]), 1.0)
+        mistakes = {
+            "the first running sum that is at least the uniform number: it has to be greater": torch.tensor(
+                [0, 0, 1, 2]
+            )
+        }
+        what = "the tokens of 4 equal ones for uniform numbers of 0, 0.25, 0.5 and 0.75"
+        expect.equal(out, torch.arange(4), what=what, ask=self.ASK, mistakes=mistakes)
 
     @pytest.mark.points(2)
     @pytest.mark.needs("test_draws")
@@ -1169,7 +1178,7 @@ class Writer:
 class TestGenerate:
     V = 20
 
-    def write(self, student, rng, prompt, tokens, *, layers=2, **options):
+    def write(self, student, rng, prompt, tokens, *, layers=2, asked=True, **options):
         """What was written, and the script that wrote it."""
         writer = Writer(student, rng, tokens, self.V, layers)
         options = {"limit": tokens.shape[1]} | options
@@ -1183,6 +1192,12 @@ class TestGenerate:
                     ask="`model(ids, real, caches)`: how many caches does it take, and who makes them?",
                 )
             raise
+        expect.holds(
+            bool(writer.ids) or not asked,
+            expected="a model that is asked for the logits of the next token",
+            got="a model that was never called",
+            ask="Where do the logits come from that `choose` is given?",
+        )
         return out, writer
 
     def start(self, rng, B, T, low=10):
@@ -1233,6 +1248,10 @@ class TestGenerate:
             }
             what = f"the ids that call {i + 1} of the model is given"
             expect.equal(ids, whole[:, start:stop], what=what, ask=ask, mistakes=mistakes)
+            if writer.real[i] is not None:  # which stands for tokens everywhere
+                everywhere = torch.ones(B, T + i, dtype=torch.bool)
+                what = f"what call {i + 1} of the model is given as `real` where nothing is padded"
+                expect.equal(writer.real[i], everywhere, what=what, ask="What does None stand for in `real`?")
         calls = len(writer.ids)
         more = ": nobody asks what follows the last token" if calls == n + 1 else ""
         expect.holds(
@@ -1373,7 +1392,7 @@ class TestGenerate:
         prompt[:, -1] = prompt[0] = end
         ask = "Some models begin with the token that ends a text. When do you look for `end` first?"
         expected = torch.cat([prompt, tokens], dim=1)
-        out, _ = self.write(student, rng, prompt, tokens, end=end)
+        out, _ = self.write(student, rng, prompt, tokens, end=end, asked=False)
         expect.equal(out, expected, what="the text behind a prompt with `end` in it", ask=ask)
         tokens[:] = torch.from_numpy(rng.integers(0, 3, tokens.shape))  # 0 and 1 among them
         tokens[:, 0] = 0
