@@ -1,13 +1,14 @@
 """How much faster a GPT writes with a key-value cache: ``make bench``.
 
 The lesson's model (three layers, width 128, not trained: what it writes does not matter) writes 64, 128 and 256 tokens
-from a prompt of one, greedily: by ``scratch.generation.generate``, and by reading its whole text again for every token.
-Both take turns, and the order alternates. CPU time of one thread, so that other processes disturb little. After a
-warm-up: the medians, and the ratio of each round with its spread.
+from a prompt of one, greedily, one text or four at a time: by ``scratch.generation.generate``, and by reading its whole
+text again for every token. Both take turns, and the order alternates. CPU time of one thread, so that other processes
+disturb little. After a warm-up: the medians, and the ratio of each round with its spread.
 """
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
 
@@ -19,8 +20,8 @@ from torch import Tensor
 from scratch.generation import generate
 from scratch.gpt import GPT
 
-LENGTHS, ROUNDS = (64, 128, 256), 9
-VOCABULARY, BATCH = 69, 1
+LENGTHS, ROUNDS = (64, 128, 256), 7
+VOCABULARY, BATCHES = 69, (1, 4)
 
 
 def greedy(logits: Tensor) -> Tensor:
@@ -36,9 +37,9 @@ def reread(model: GPT, prompt: Tensor, limit: int) -> Tensor:
     return prompt
 
 
-def measure(model: GPT, limit: int) -> dict[str, list[float]]:
-    """CPU milliseconds of a text in each way, round by round."""
-    prompt = torch.zeros(BATCH, 1, dtype=torch.int64)
+def measure(model: GPT, limit: int, batch: int) -> dict[str, list[float]]:
+    """CPU milliseconds of so many texts in each way, round by round."""
+    prompt = torch.zeros(batch, 1, dtype=torch.int64)
     ways = {
         "without": lambda: reread(model, prompt, limit),
         "with": lambda: generate(model, prompt, greedy, limit=limit),
@@ -59,16 +60,16 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     model = GPT(VOCABULARY, max(LENGTHS) + 1).eval()
-    table = Table(title="writing a text: CPU milliseconds, medians", title_justify="left")
-    for column in ("tokens", "without cache", "with", "times as fast", "middle half", "all rounds"):
+    table = Table(title="writing: CPU milliseconds, medians", title_justify="left")
+    for column in ("texts", "tokens", "without cache", "with", "times as fast", "middle half", "all rounds"):
         table.add_column(column, justify="right")
-    for limit in LENGTHS:
-        times = measure(model, limit)
+    for batch, limit in itertools.product(BATCHES, LENGTHS):
+        times = measure(model, limit, batch)
         ratios = sorted(slow / fast for slow, fast in zip(times["without"], times["with"], strict=True))
         low, middle, high = statistics.quantiles(ratios, n=4)
         medians = [f"{statistics.median(values):.0f}" for values in times.values()]
         spread = f"{ratios[0]:.1f} to {ratios[-1]:.1f}"
-        table.add_row(str(limit), *medians, f"{middle:.1f}", f"{low:.1f} to {high:.1f}", spread)
+        table.add_row(str(batch), str(limit), *medians, f"{middle:.1f}", f"{low:.1f} to {high:.1f}", spread)
     Console().print(table)
 
 

@@ -79,8 +79,11 @@ def through(weights, x, mask, last=True, order=None):
         return F.layer_norm(x, x.shape[-1:], weights[f"{name}.weight"], weights[f"{name}.bias"])
 
     mask = mask.expand(-1, x.shape[1], -1) if mask.ndim == 3 else mask
-    blind = ~mask.any(-1, keepdim=True)  # may attend to nothing, and finds zero
-    mask = mask | (blind & torch.eye(x.shape[1], dtype=torch.bool))
+    blind = ~mask.bool().any(-1, keepdim=True)  # may attend to nothing, and finds zero
+    if mask.dtype == torch.bool:
+        mask = mask | (blind & torch.eye(x.shape[1], dtype=torch.bool))
+    else:  # added to the scores, as it is
+        blind = torch.zeros_like(blind)
     for i in order or range(1 + max(int(n.split(".")[1]) for n in weights if n.startswith("layers."))):
         name = f"layers.{i}"
         y = norm(f"{name}.attention_residual.norm", x)
@@ -244,6 +247,9 @@ class TestGPT:
                 ),
                 "the first layer in every place": lambda x=x, end=end: (
                     through(weights, x, triangle(end), order=[0] * L) @ E.T
+                ),
+                "a mask of ones and zeros, numbers that are added to the scores: a boolean one permits and forbids": (
+                    lambda ids=ids, end=end: logits_of(weights, ids, mask=triangle(end).float())
                 ),
                 "the last rows, before they meet the table": lambda x=x, end=end: through(
                     weights, x, triangle(end)
@@ -657,6 +663,7 @@ class TestPerplexity:
             "the mean of the texts' perplexities": float(np.mean(np.exp(sequences))),
             "the mean surprise: its exponential is missing": mean,
             "the surprise in bits: 2 to the power of a mean that is in nats": float(2**mean),
+            "10 to the power of a mean that is in nats": float(10 ** min(mean, 300)),
             "the mean of exp(surprise) over targets: first the mean, then the exponential": float(
                 together.exp().mean()
             ),
@@ -878,7 +885,7 @@ class TestSampleTopP:
         """Rows of which more than one token is kept, and uniform numbers; none lies within rounding of a border."""
         rows, numbers = [], []
         while len(rows) < B:
-            logits, u = rng.tensor(V, scale=1.2), float(np.float32(rng.random()))
+            logits, u = rng.tensor(V, scale=float(rng.uniform(0.4, 2.0))), float(np.float32(rng.random()))
             row = shares_of(logits, temperature).tolist()
             sums = np.cumsum([row[i] for i in line_up(row)])
             kept = np.cumsum([row[i] for i in kept_of(row, p)])
@@ -905,6 +912,20 @@ class TestSampleTopP:
                 if total >= p:
                     break
             return kept
+
+        def short(row, p):
+            return kept_of(row, 1 - p)
+
+        def a_share(row, p):
+            return line_up(row)[: math.ceil(p * len(row))]
+
+        def divided_by_p(row, kept, u):
+            running = 0.0
+            for i in kept:
+                running += row[i]
+                if running > u * p:
+                    return i
+            return kept[-1]
 
         def by_id(row, kept, u):
             return pick(row, sorted(kept), u)
@@ -935,6 +956,9 @@ class TestSampleTopP:
             "the token dropped with which the sum crosses p: it belongs in": {"keep": below},
             "the place in the line, not the token that stands there": {"how": rank},
             "one token too many kept: the first that reaches p is the last": {"keep": one_more},
+            "tokens kept until the sum reaches 1 − p": {"keep": short},
+            "a share p of all tokens kept: it is their probabilities that are summed": {"keep": a_share},
+            "kept probabilities that were divided by p: their sum is more than that": {"how": divided_by_p},
             "nothing cut off: p was not used": {"keep": lambda row, p: line_up(row)},
             "the least likely tokens kept": {"keep": least},
             "kept tokens in the order of their ids: the likeliest stands first": {"how": by_id},
@@ -995,7 +1019,7 @@ class TestSampleTopP:
     @pytest.mark.points(3)
     def test_draws(self, student, rng):
         """draws from the fewest likely tokens that reach p"""
-        B, V = int(rng.integers(20, 30)), int(rng.integers(6, 10))
+        B, V = int(rng.integers(50, 60)), int(rng.integers(6, 10))
         for p in (float(rng.uniform(0.4, 0.6)), float(rng.uniform(0.7, 0.85))):
             logits, uniform = self.inputs(rng, B, V, p)
             with expect.unchanged(logits=logits, uniform=uniform):
@@ -1045,12 +1069,21 @@ class TestSampleTopP:
                 what=f"the last token kept of 4 equal ones for p = {p}, the smaller id first:",
                 ask="When the sum is p exactly, is it reached?",
             )
+        # Uniform numbers that are a running sum exactly: it is not greater than they are.
+        out = self.drawn(student, torch.zeros(4, 4), torch.tensor([0.0, 0.25, 0.5, 0.75]), 1.0)
+        mistakes = {
+            "the first running sum that is at least the uniform number: it has to be greater": torch.tensor(
+                [0, 0, 1, 2]
+            )
+        }
+        what = "the tokens of 4 equal ones for uniform numbers of 0, 0.25, 0.5 and 0.75"
+        expect.equal(out, torch.arange(4), what=what, ask=self.ASK, mistakes=mistakes)
 
     @pytest.mark.points(2)
     @pytest.mark.needs("test_draws")
     def test_temperature(self, student, rng):
         """divides the logits by the temperature before anything is cut off"""
-        B, V = int(rng.integers(20, 30)), int(rng.integers(6, 10))
+        B, V = int(rng.integers(50, 60)), int(rng.integers(6, 10))
         for temperature in (float(rng.uniform(0.4, 0.7)), float(rng.uniform(1.5, 2.5))):
             p = float(rng.uniform(0.6, 0.8))
             logits, uniform = self.inputs(rng, B, V, p, temperature)
@@ -1169,7 +1202,7 @@ class Writer:
 class TestGenerate:
     V = 20
 
-    def write(self, student, rng, prompt, tokens, *, layers=2, **options):
+    def write(self, student, rng, prompt, tokens, *, layers=2, asked=True, **options):
         """What was written, and the script that wrote it."""
         writer = Writer(student, rng, tokens, self.V, layers)
         options = {"limit": tokens.shape[1]} | options
@@ -1183,6 +1216,12 @@ class TestGenerate:
                     ask="`model(ids, real, caches)`: how many caches does it take, and who makes them?",
                 )
             raise
+        expect.holds(
+            bool(writer.ids) or not asked,
+            expected="a model that is asked for the logits of the next token",
+            got="a model that was never called",
+            ask="Where do the logits come from that `choose` is given?",
+        )
         return out, writer
 
     def start(self, rng, B, T, low=10):
@@ -1192,7 +1231,12 @@ class TestGenerate:
     @pytest.mark.points(2)
     def test_writes_what_is_chosen(self, student, rng):
         """puts behind each prompt the tokens that `choose` returns, `limit` of them"""
-        B, T, n = rng.distinct(3, low=2, high=6)
+        T, n = rng.distinct(2, low=2, high=6)
+        for B in (int(rng.integers(2, 6)), 1):
+            self.written(student, rng, B, T, n)
+
+    def written(self, student, rng, B, T, n):
+        """Expect of so many texts what ``choose`` has chosen."""
         prompt, tokens = self.start(rng, B, T), self.start(rng, B, n)
         with expect.unchanged(prompt=prompt):
             out, _ = self.write(student, rng, prompt, tokens)
@@ -1233,6 +1277,10 @@ class TestGenerate:
             }
             what = f"the ids that call {i + 1} of the model is given"
             expect.equal(ids, whole[:, start:stop], what=what, ask=ask, mistakes=mistakes)
+            if writer.real[i] is not None:  # which stands for tokens everywhere
+                everywhere = torch.ones(B, T + i, dtype=torch.bool)
+                what = f"what call {i + 1} of the model is given as `real` where nothing is padded"
+                expect.equal(writer.real[i], everywhere, what=what, ask="What does None stand for in `real`?")
         calls = len(writer.ids)
         more = ": nobody asks what follows the last token" if calls == n + 1 else ""
         expect.holds(
@@ -1373,7 +1421,7 @@ class TestGenerate:
         prompt[:, -1] = prompt[0] = end
         ask = "Some models begin with the token that ends a text. When do you look for `end` first?"
         expected = torch.cat([prompt, tokens], dim=1)
-        out, _ = self.write(student, rng, prompt, tokens, end=end)
+        out, _ = self.write(student, rng, prompt, tokens, end=end, asked=False)
         expect.equal(out, expected, what="the text behind a prompt with `end` in it", ask=ask)
         tokens[:] = torch.from_numpy(rng.integers(0, 3, tokens.shape))  # 0 and 1 among them
         tokens[:, 0] = 0
@@ -1390,9 +1438,12 @@ class Tree:
     ``closed`` texts are asked about at most in vain: what is said of them is noise.
     """
 
-    def __init__(self, rng, tokens, scale=1.5, start=0, boost=None):
+    def __init__(self, rng, tokens, scale=1.5, boost=None, only=None):
         self.seed, self.tokens, self.scale = int(rng.integers(2**31)), tokens, scale
-        self.start, self.boost = start, boost  # the length of prompts; a token and what is added to its logit
+        self.boost, self.only = (
+            boost,
+            only,
+        )  # a token and what its logit gains; behind which first token (elsewhere it loses)
         self.rows, self.asked, self.strange = {}, [], ""
 
     def logits(self, text):
@@ -1400,7 +1451,8 @@ class Tree:
         if text not in self.rows:
             row = self.scale * np.random.default_rng([self.seed, *text]).standard_normal(self.tokens)
             if self.boost is not None:
-                row[self.boost[0]] += self.boost[1]
+                token, more = self.boost
+                row[token] += more if self.only in (None, text[0]) else -more
             self.rows[text] = row
         return self.rows[text]
 
@@ -1839,3 +1891,18 @@ class TestBeamSearch:
             got=f"texts of {longest} tokens asked about" + (": on to the limit" if longest == T + 6 else ""),
             ask="When is there nothing left that could be continued?",
         )
+        prompt[0, 0], prompt[1, 0] = (end + 1) % tokens, (end + 2) % tokens
+        for first, number in (
+            (0, "first"),
+            (1, "last"),
+        ):  # the texts of one prompt close, those of the other do not
+            half = Tree(rng, tokens, boost=(end, 40.0), only=int(prompt[first, 0]))
+            given = {"width": 2, "limit": 4, "end": end}
+            out = self.found(student, half, prompt, **given)
+            best = [searched(half, row, 2, 4, end, 0.0) for row in prompt.tolist()]
+            early = [searched(half, row, 2, 2, end, 0.0) for row in prompt.tolist()]
+            texts = [filled(row, text, 4, end) for row, (_, text) in zip(prompt.tolist(), early, strict=True)]
+            sentence = (
+                f"a search cut off when all texts of the {number} prompt were closed: the other's go on"
+            )
+            self.compare(out, half, prompt, best, **given, more={sentence: torch.tensor(texts)})

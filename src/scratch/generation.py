@@ -123,7 +123,7 @@ def beam_search(
             returns logits (N, V) of the next token of each. What it says of closed texts does not matter.
         prompt: (B, T), T ≥ 1, without padding. Left unchanged.
         width: W, how many texts a beam holds at most.
-        limit: how many steps there are at most, and so how many tokens a text gets.
+        limit: how many steps there are at most, and so how many tokens a text gets; at least 1.
         end: the token that closes a text. That it stands in a prompt means nothing. None: no text is ever closed.
         alpha: 0 compares plain log-probabilities; the more, the better for long texts.
 
@@ -137,7 +137,6 @@ def beam_search(
     log_p = torch.zeros(beam.shape[:2])
     written = torch.zeros(beam.shape[:2])
     closed = torch.zeros(beam.shape[:2], dtype=torch.bool)
-    scores = log_p
     for step in range(limit):
         if closed.all():
             filling = beam.new_full((*beam.shape[:2], limit - step), end)

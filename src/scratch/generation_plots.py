@@ -23,7 +23,7 @@ from scratch.plots import (
     tint,
 )
 
-MODELS = {"bigram": ("#999999", "//"), "recurrent (GRU)": (KEY, "xx"), "GPT": (QUERY, "")}
+MODELS = {"bigram": ("#999999", "//"), "recurrent (GRU)": (WRONG, "xx"), "GPT": (QUERY, "")}
 
 
 def shown(character: str) -> str:

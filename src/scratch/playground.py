@@ -1,7 +1,13 @@
-"""Temperature and p to move with sliders, where there are any; a figure for everybody else (unit 14)."""
+"""Temperature and p to move with sliders, where there are any; a figure for everybody else (unit 14).
 
+In JupyterLab, Notebook and VS Code there are sliders. Everywhere else, where a notebook is read or run without anybody
+to move one, there is the figure of one setting, and its text.
+"""
+
+import html
 import os
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +20,8 @@ from scratch.play_models import Characters
 from scratch.plots import Picture
 
 SAMPLE = 90  # characters
+START = {"temperature": 0.8, "p": 0.9, "seed": 0}
+_LIVE = ("JPY_SESSION_NAME", "VSCODE_PID")  # set where somebody sits before the notebook
 
 
 def cut(logits: Tensor, p: float, temperature: float) -> tuple[np.ndarray, np.ndarray]:
@@ -45,32 +53,44 @@ def views(model: GPT, characters: Characters, prompt: str) -> Callable[..., tupl
     return view
 
 
-def has_sliders() -> bool:
-    """Whether somebody sits before a notebook who could move one: Jupyter's server names the session it serves."""
-    return "JPY_SESSION_NAME" in os.environ
+def play(model: GPT, characters: Characters, prompt: str, live: bool | None = None) -> None:
+    """Show who may be drawn after a prompt and what comes of it, with sliders where somebody could move one.
 
+    Whoever reads the saved notebook elsewhere, where no widgets run, sees figure and text instead of the sliders.
 
-def play(model: GPT, characters: Characters, prompt: str) -> None:
-    """Show sliders for temperature, p and seed, with what they do; without a session one figure and its text."""
+    Args:
+        model: in evaluation mode.
+        characters: the model's vocabulary.
+        prompt: what is written on from.
+        live: whether to make sliders; None finds it out.
+    """
     from IPython.display import display
 
     view = views(model, characters, prompt)
-
-    def show(temperature: float = 0.8, p: float = 0.9, seed: int = 0) -> None:
-        picture, written = view(temperature, p, seed)
+    if live is None:
+        live = any(name in os.environ for name in _LIVE)
+    if not live:
+        picture, written = view(**START)
         display(picture)
         print(written)
-
-    if not has_sliders():
-        return show()
+        return
     import ipywidgets
 
-    sliders = {
-        "temperature": ipywidgets.FloatSlider(value=0.8, min=0.1, max=2.0, step=0.1, continuous_update=False),
-        "p": ipywidgets.FloatSlider(value=0.9, min=0.05, max=1.0, step=0.05, continuous_update=False),
-        "seed": ipywidgets.IntSlider(value=0, min=0, max=20, continuous_update=False),
-    }
-    for name, slider in sliders.items():
-        slider.description = name
-    display(ipywidgets.HBox(list(sliders.values())), ipywidgets.interactive_output(show, sliders))
-    return None
+    ranges = {"temperature": (0.1, 2.0, 0.1), "p": (0.05, 1.0, 0.05), "seed": (0, 20, 1)}
+    sliders = {}
+    for name, (low, high, step) in ranges.items():
+        kind = ipywidgets.IntSlider if name == "seed" else ipywidgets.FloatSlider
+        sliders[name] = kind(
+            value=START[name], min=low, max=high, step=step, description=name, continuous_update=False
+        )
+    below = ipywidgets.HTML()
+
+    def update(_: Any = None) -> None:
+        picture, written = view(**{name: slider.value for name, slider in sliders.items()})
+        below.value = f"{picture.to_html()}<pre>{html.escape(written)}</pre>"
+
+    for slider in sliders.values():
+        slider.observe(update, names="value")
+    update()
+    bundle = ipywidgets.VBox([ipywidgets.HBox(list(sliders.values())), below])._repr_mimebundle_()
+    display({**bundle, "text/html": below.value}, raw=True)
