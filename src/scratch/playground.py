@@ -83,6 +83,7 @@ def play(model: GPT, characters: Characters, prompt: str, live: bool | None = No
         sliders[name] = kind(
             value=START[name], min=low, max=high, step=step, description=name, continuous_update=False
         )
+        sliders[name].style.description_width = "initial"  # else "temperature" is cut off
     below = ipywidgets.HTML()
 
     def update(_: Any = None) -> None:

@@ -298,9 +298,11 @@ class TestWidgets:
         opened = []
 
         def write(name: str, source: str) -> Notebook:
-            path = lab.root / "lessons" / f"{name}.ipynb"
+            path = lab.root / "my-work" / name / f"{name}.ipynb"
+            path.parent.mkdir()
             cell = nbformat.v4.new_code_cell(source.strip())
-            nbformat.write(nbformat.v4.new_notebook(cells=[cell]), path)
+            kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+            nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata={"kernelspec": kernel}), path)
             opened.append(Notebook(page, lab, path))
             opened[-1].run(0)
             return opened[-1]
