@@ -1668,7 +1668,7 @@ def filled(prompt, text, limit, fill):
 
 
 SAID = {
-    "copies": "what greedy decoding finds: did the beam begin with {width} copies of the prompt, which all choose the same?",
+    "copies": "what greedy decoding finds: did the beam begin with {width} copies of the prompt, which choose alike?",
     "extended": "closed texts continued behind their end: a closed text stays as it is",
     "forgotten": "closed texts thrown out of the beam: they stay and compete",
     "kept outside": "closed texts taken out of the beam, which goes on with others: they stay and compete",
