@@ -1847,21 +1847,32 @@ class TestBeamSearch:
         self.compare(out, tree, prompt, best, width=1, limit=limit, wrong=wrong, what=what)
 
     def told_apart(self, rng, names, **given):
-        """A tree and prompts for which these wrong searches find something else than the right one."""
+        """A tree and prompts for which these wrong searches find other texts than the right one does.
+
+        Two of them may find the same texts where they give them different scores. Where no tree among many tells all
+        apart, the one that tells the most apart.
+        """
         T = given.pop("T", 2)
         B, tokens = given.pop("B", 2), given.pop("tokens", 5)
         boost = given.pop("boost", None)
-        for _ in range(400):
+        settings = [given[key] for key in ("width", "limit", "end", "alpha")]
+        most, found = -1, None
+        for _ in range(150):
             prompt = self.prompts(rng, B, T, tokens, given["end"])
             tree = Tree(rng, tokens, scale=given.get("scale", 1.2), boost=boost)
             rows = prompt.tolist()
-            settings = [given[key] for key in ("width", "limit", "end", "alpha")]
             best = [searched(tree, row, *settings) for row in rows]
-            texts = [tuple(text for _, text in best)]
-            texts += [tuple(searched(tree, row, *settings, name)[1] for row in rows) for name in names]
-            if len(set(texts)) == len(texts):  # each leads somewhere else
-                return tree, prompt, best
-        return tree, prompt, best
+            told = set()
+            for name in names:
+                wrong = [searched(tree, row, *settings, name) for row in rows]
+                texts, scores = zip(*[(text, round(score, 3)) for score, text in wrong], strict=True)
+                if texts != tuple(text for _, text in best):
+                    told.add((texts, scores))
+            if len(told) > most:
+                most, found = len(told), (tree, prompt, best)
+            if most == len(names):
+                break
+        return found
 
     @pytest.mark.points(2)
     def test_narrow_beam(self, student, rng):
