@@ -1930,13 +1930,14 @@ class TestBeamSearch:
     @pytest.mark.needs("test_closed_texts")
     def test_length_penalty(self, student, rng):
         """divides log p by ((5 + n) / 6)^alpha, n written tokens with their end"""
-        wrong = ["raw sums", "penalty turned round", "penalty at the end", "best log p"]
-        others = [*wrong, "penalty by length", "prompt counted", "end not counted", "penalty not a power"]
-        others += ["penalty of 6 + n", "stops at the first", "extended"]
-        for alpha in (float(rng.uniform(0.5, 0.9)), float(rng.uniform(1.2, 2.0))):
+        wrong = ["raw sums", "penalty turned round", "best log p"]
+        others = [*wrong, "penalty at the end", "penalty by length", "prompt counted", "end not counted"]
+        others += ["penalty not a power", "penalty of 6 + n", "stops at the first", "extended"]
+        alphas = float(rng.uniform(0.5, 0.9)), float(rng.uniform(1.2, 2.0)), float(rng.uniform(1.2, 2.0))
+        for alpha, names in zip(alphas, (wrong, wrong, ["penalty at the end"]), strict=True):
             end = int(rng.integers(5))
             given = {"width": 3, "limit": 5, "end": end, "alpha": alpha}
-            tree, prompt, best = self.told_apart(rng, wrong, boost=(end, 0.5), T=3, **given)
+            tree, prompt, best = self.told_apart(rng, names, boost=(end, 0.5), T=3, **given)
             out = self.found(student, tree, prompt, width=3, limit=5, end=end, alpha=alpha)
             self.compare(out, tree, prompt, best, **given, wrong=others)
         tokens, limit, end = 3, 3, 1
