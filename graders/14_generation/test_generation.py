@@ -1196,7 +1196,7 @@ class TestSampleTopP:
                 got=f"one of {banned}",
                 ask="Is the running sum *greater than* the uniform number there?",
             )
-        huge = logits * 1000
+        huge = torch.from_numpy(np.stack([rng.permutation(V) for _ in range(B)])).float() * 1000
         out = self.drawn(student, huge, uniform)
         expect.equal(out, huge.argmax(-1), what="the tokens for logits in the thousands", ask=ask)
         one = self.drawn(student, torch.zeros(1, 1), torch.tensor([0.5]))
@@ -1862,6 +1862,10 @@ class TestBeamSearch:
             tree = Tree(rng, tokens, scale=given.get("scale", 1.2), boost=boost)
             rows = prompt.tolist()
             best = [searched(tree, row, *settings) for row in rows]
+            if (
+                found and max(len(text) for _, text in best) < 3
+            ):  # short texts get the same score for many reasons
+                continue
             told = set()
             for name in names:
                 wrong = [searched(tree, row, *settings, name) for row in rows]
