@@ -79,9 +79,10 @@ sync: .venv/.installed ## copy the library's code into the solutions, put the no
 	@$(PROCTOR) sync
 	@$(VENV) .venv/bin/python -m scratch.data --table docs/data.md
 
-bench: .venv/.installed ## measure how long a learner waits for the rubric, and what the Transformer's training costs
+bench: .venv/.installed ## measure the wait for the rubric, the Transformer's training, and what a cache saves in writing
 	@$(VENV) .venv/bin/python benchmarks/rubric.py
 	@$(VENV) .venv/bin/python benchmarks/transformer.py
+	@$(VENV) .venv/bin/python benchmarks/generation.py
 
 bench-grading: .venv/.installed ## measure what grading costs, beside nbgrader as it comes (ten minutes; WRITE=1 for docs/)
 	@$(VENV) .venv/bin/python benchmarks/grading.py $(if $(filter 1,$(WRITE)),--write)

@@ -223,7 +223,7 @@ def beam_tree(
             here[text] = (x, y)
             colour = QUERY if on else "#999999"
             ax.plot(
-                [places[parent][0] + 0.62, x - 0.62],
+                [places[parent][0] + (0.62 if parent else 0.4), x - 0.62],
                 [places[parent][1], y],
                 color=colour,
                 lw=2.0 if on else 0.8,
