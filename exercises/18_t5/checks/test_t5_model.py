@@ -789,4 +789,6 @@ class TestT5:
             expect.array(grad, shape=tuple(copy.shape), dtype=torch.float64, what=f"the gradient of {name}")
             rows = torch.arange(len(copy)) != 0 if name == "embedding.weight" else slice(None)
             # An nn.Embedding with padding_idx gives the row of padding none from look-ups: here it starts targets too.
-            expect.close(grad[rows], copy.grad[rows], what=f"the gradient of {name}", ask=ask)
+            # A norm may work in float32, as the published code does.
+            close = {"atol": 1e-4, "rtol": 1e-3}
+            expect.close(grad[rows], copy.grad[rows], what=f"the gradient of {name}", ask=ask, **close)
