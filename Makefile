@@ -6,12 +6,13 @@
 #   make test BROWSER=0              without the browser tests (1: with them; otherwise where there is a Chromium)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data demo lab verify mutate test lint format sync bench bench-grading baseline pins clean
+.PHONY: help setup data demo lab verify mutate test test-tensorflow lint format sync bench bench-grading baseline pins clean
 
 # nbgrader calls `alembic` by name, so the commands of .venv come first on PATH.
 VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
 PROCTOR := $(VENV) .venv/bin/proctor
 PYTEST := $(VENV) .venv/bin/python -m pytest
+TENSORFLOW := KERAS_BACKEND=tensorflow PATH="$(CURDIR)/.venv-tensorflow/bin:$(CURDIR)/.venv/bin:$$PATH" .venv-tensorflow/bin/python
 
 # $(BROWSER) may also be the web browser of the user's desktop: only 0 and 1 mean something here.
 CHROMIUM := $(firstword $(foreach name,chromium chromium-browser google-chrome,$(shell command -v $(name) 2>/dev/null)))
@@ -19,12 +20,15 @@ WITH_BROWSER := $(or $(filter 0 1,$(BROWSER)),$(if $(CHROMIUM),1,0))
 
 help: # this list
 	@awk '/^##@/ { printf "\n%s\n", substr($$0, 5) } \
-	     /^[a-z-]+:.*## / { name = $$1; sub(":", "", name); sub(/.*## /, ""); printf "  make %-13s %s\n", name, $$0 }' Makefile
+	     /^[a-z-]+:.*## / { name = $$1; sub(":", "", name); sub(/.*## /, ""); printf "  make %-15s %s\n", name, $$0 }' Makefile
 	@echo
 
 # The stamp is set-up's last act, so an interrupted one is taken up again.
 .venv/.installed: pyproject.toml constraints.txt tools/setup.sh
 	@sh tools/setup.sh
+
+.venv-tensorflow/.installed: .venv/.installed constraints-tensorflow.txt tools/setup-tensorflow.sh
+	@sh tools/setup-tensorflow.sh
 
 ##@ To learn
 setup: .venv/.installed ## install the course into .venv (the other targets do it for you)
@@ -53,6 +57,12 @@ else
 	@echo "The browser tests are left out: $(if $(filter 0,$(BROWSER)),BROWSER=0 was given,no chromium or google-chrome on this machine)."
 	$(PYTEST) -n 2 --dist loadfile -m "not browser"
 endif
+
+# The very same notebooks and checks, on real TensorFlow: each lesson, solution and test that knows both backends.
+test-tensorflow: .venv-tensorflow/.installed ## run unit 15 on TensorFlow, in an environment of its own (280 MB by pip, once)
+	$(TENSORFLOW) -c 'from proctor.cli import main; main()' check solutions/15_keras/keras.ipynb
+	$(TENSORFLOW) -m pytest --nbval-lax --nbval-current-env lessons/15_keras.ipynb
+	$(TENSORFLOW) -m pytest tests/scratch/test_keras.py tests/proctor/test_foreign.py
 
 mutate: .venv/.installed ## measure the checks: change every right answer a little, count what loses points
 	@$(PROCTOR) mutate

@@ -125,8 +125,8 @@ class Shop:
         return {
             "PIP_CONFIG_FILE": os.devnull,
             "PIP_INDEX_URL": f"http://127.0.0.1:{self.server.server_port}/simple",
-            "PIP_RETRIES": "1",
-            "PIP_DEFAULT_TIMEOUT": "10",
+            "PIP_RETRIES": "3",
+            "PIP_DEFAULT_TIMEOUT": "60",
             "NO_PROXY": "127.0.0.1",
         }
 
@@ -197,6 +197,12 @@ class Room:
         process = self.start(*arguments, before=before, **how)
         out, err = process.communicate(timeout=60)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def done(self, *arguments: str, **how: object) -> subprocess.CompletedProcess[str]:
+        """Run what must succeed; where it does not, the test ends with what was said."""
+        done = self.run(*arguments, **how)
+        assert done.returncode == 0, done
+        return done
 
     def refused(self, *arguments: str, code: int = 1, **how: object) -> str:
         """Run what must fail, and return the one line that it says."""

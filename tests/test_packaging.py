@@ -80,6 +80,17 @@ class TestPins:
         against = {name: spec for name, spec in needs.items() if not SpecifierSet(spec).contains(python)}
         assert not against, f"Python {python} cannot install {against}"
 
+    def test_what_tensorflow_needs_besides_is_pinned_and_differs_only_where_it_must(self):
+        text = (ROOT / "constraints-tensorflow.txt").read_text(encoding="utf-8")
+        lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+        beside = {canonicalize_name(pin.name): pin for pin in map(Requirement, lines)}
+        assert list(beside) == sorted(beside)
+        assert len(beside) == len(lines)
+        (wanted,) = map(Requirement, PROJECT["project"]["optional-dependencies"]["tensorflow"])
+        assert wanted.specifier.contains(version(beside[canonicalize_name(wanted.name)]))
+        assert beside.keys() & pins().keys() == {"h5py"}  # TensorFlow 2.21 asks for one below 3.15
+        assert "tensorflow-cpu" not in pins()
+
     def test_conda_has_the_same_pins(self):
         environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
         (by_pip,) = (entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -139,9 +140,10 @@ def library_digest() -> bytes:
 
 @cache
 def environment_digest() -> bytes:
-    """What the Python and all that is installed beside it come to, told by the names of their folders."""
+    """What the Python and all that is installed beside it come to, told by folder names; and Keras's backend."""
     installed = {path.name for entry in sys.path for path in Path(entry or ".").glob("*.dist-info")}
-    return _digest(text.encode() for text in (sys.version, sys.platform, *sorted(installed)))
+    backend = os.environ.get("KERAS_BACKEND", "")
+    return _digest(text.encode() for text in (sys.version, sys.platform, backend, *sorted(installed)))
 
 
 def _contents(folder: Path, pattern: str = "*") -> Iterator[bytes]:

@@ -25,6 +25,7 @@ from proctor.undisturbed import undisturbed
 from proctor.unmet import changes
 
 DRAWS = 3  # how often a check is run, each time on fresh inputs
+SHORTCUT = "an answer that uses what the exercise asks you to write"
 
 
 @dataclass(slots=True)
@@ -121,7 +122,7 @@ class Checks:
             backend = self.door.open_exercise(exercise)
             shortcut = self.door.shortcut(exercise)
             if shortcut:
-                return ending(check, Outcome.FAILED, shortcut)
+                return ending(check, Outcome.FAILED, shortcut, SHORTCUT)
             self._draw(check, backend)
         except KeyboardInterrupt:
             raise
@@ -155,7 +156,9 @@ def _no_function(backend: Backend | None, exercise: str) -> str:
     return "" if isinstance(value, Proxy) else f"{type(value).__name__}: {sketch(value)}"
 
 
-def ending(check: Check, outcome: Outcome, message: str = "") -> CheckResult:
+def ending(
+    check: Check, outcome: Outcome, message: str = "", mistake: str = "", ask: str = ""
+) -> CheckResult:
     """The result of a check."""
     return CheckResult(
         name=check.name,
@@ -163,6 +166,8 @@ def ending(check: Check, outcome: Outcome, message: str = "") -> CheckResult:
         points=check.points,
         outcome=outcome,
         message=shortened(message),
+        mistake=shortened(mistake),
+        ask=shortened(ask),
     )
 
 

@@ -1,4 +1,4 @@
-"""The command line: ``proctor check · hint · progress · start · reset · grade · release · verify · mutate · sync · …``.
+"""The command line: ``proctor check · hint · progress · start · reset · grade · report · release · verify · sync · …``.
 
 Every error is one sentence on stderr. Exit codes: 0 done, 1 a check fails or something is not in step, 2 wrong use.
 """
@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from proctor.cli_report import report
 from proctor.course import Course, CourseError, Unit, find_course
 
 app = typer.Typer(
@@ -188,6 +189,9 @@ def grade(
         remarks=remarks,
     )
     verdict_table(verdicts, console, remarks)
+
+
+app.command()(told(report))
 
 
 @app.command()

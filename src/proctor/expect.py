@@ -216,7 +216,8 @@ def _name_mistake(
             continue
         if (_isclose(got, wrong, max(atol, 1e-6), max(rtol, 1e-5)) | (_isnan(got) & _isnan(wrong))).all():
             shape = "" if got.shape == want.shape else f", of shape {want.shape}"
-            fail(expected=f"{what} that the docstring describes{shape}", got=sentence, ask=ask)
+            told = f"{what} that the docstring describes{shape}"
+            fail(expected=told, got=sentence, ask=ask, mistake=sentence)
 
 
 def _numbers(value: Array) -> np.ndarray:

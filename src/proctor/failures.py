@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from proctor.results import Outcome
 from proctor.trouble import StudentGone, Trouble, clean, describe
 
@@ -9,11 +11,30 @@ MAX_LINES = 10  # of one message
 MAX_LINE = 300  # characters of one line
 
 
-def judge_failure(error: BaseException, exercise: str, call: str, found: str = "") -> tuple[Outcome, str]:
+class Judged(NamedTuple):
+    """How a check has ended, and what is told: the fields of a ``CheckResult``."""
+
+    outcome: Outcome
+    message: str = ""
+    mistake: str = ""
+    ask: str = ""
+
+
+def judge_failure(error: BaseException, exercise: str, call: str, found: str = "") -> Judged:
     """How a check that raised has ended, and what the learner is told.
 
     ``found`` says what lies under the exercise's name where that cannot be called.
     """
+    outcome, message = _judge(error, exercise, call, found)
+    if outcome is not Outcome.FAILED or isinstance(error, StudentGone):
+        return Judged(outcome, message)
+    if isinstance(error, AssertionError) and trouble_of(error) is None:
+        return Judged(outcome, message, getattr(error, "mistake", ""), getattr(error, "ask", ""))
+    # What has been raised ends with a question of ours, whatever the learner's code has put into the lines above it.
+    return Judged(outcome, message, ask=message.splitlines()[-1].removeprefix(f"{'Ask':<10}"))
+
+
+def _judge(error: BaseException, exercise: str, call: str, found: str) -> tuple[Outcome, str]:
     called = f"{'Called':<10}{call}\n" if call else ""
     if isinstance(error, StudentGone):
         return Outcome.FAILED, called + str(error)

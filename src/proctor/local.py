@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from proctor.foreign import as_tensor
 from proctor.proxies import Proxy, note_call, perform
 from proctor.trouble import as_exception, describe, undefined
 from proctor.values import is_plain, raw_bytes
@@ -59,6 +60,7 @@ class Local:
         """Nothing: the checks have seeded this very process."""
 
     def _wrap(self, value: Any, label: str) -> Any:
+        value = as_tensor(value)
         if isinstance(value, (bytearray, memoryview)):
             return bytes(value)
         if isinstance(value, _DATA):

@@ -31,13 +31,19 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckResult:
-    """One check of one exercise. ``title`` is the sentence the learner reads, ``message`` what went wrong."""
+    """One check of one exercise. ``title`` is the sentence the learner reads, ``message`` what went wrong.
+
+    ``mistake`` is the known mistake that the answer makes, in the words that the message tells it in, and ``ask`` the
+    question that the message ends with. Both are the check's own words, with nothing of the learner's in them.
+    """
 
     name: str
     title: str
     points: float
     outcome: Outcome
     message: str = ""
+    mistake: str = ""
+    ask: str = ""
 
     def __post_init__(self) -> None:
         if not 0 <= self.points < 1000:
@@ -140,7 +146,11 @@ class Verdict:
 
 
 def to_dict(verdict: Verdict) -> dict[str, Any]:
-    """The verdict as plain data, with the sums that a reader wants to find in it."""
+    """The verdict as plain data, with the sums that a reader wants to find in it.
+
+    ``mistake`` and ``ask`` came later: they are there where there is something to say, so that what was written
+    before them reads as ever.
+    """
     return {
         "schema": SCHEMA,
         "unit": verdict.unit,
@@ -163,6 +173,8 @@ def to_dict(verdict: Verdict) -> dict[str, Any]:
                         "earned": check.earned,
                         "outcome": check.outcome.value,
                         "message": check.message,
+                        **({"mistake": check.mistake} if check.mistake else {}),
+                        **({"ask": check.ask} if check.ask else {}),
                     }
                     for check in exercise.checks
                 ],

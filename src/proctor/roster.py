@@ -13,7 +13,7 @@ from rich.text import Text
 
 from proctor.report import MARKS, one_line, parts, points
 from proctor.results import CheckResult, Outcome, Verdict
-from proctor.shortcuts import ALREADY
+from proctor.shortcuts import ALREADY, kind_of
 
 
 def _over_lines(name: str, width: int = 10) -> str:
@@ -45,7 +45,7 @@ def for_a_person(student: str, verdict: Verdict) -> Iterator[tuple[str, str]]:
         problem = verdict.problem or f"a check broke in {', '.join(broken)}"
         yield "a person must look", problem
     for note in verdict.notes:
-        yield "damaged notebook", note
+        yield kind_of(note), note
     for exercise in verdict.exercises:
         told = [c.message for c in exercise.checks if c.outcome is Outcome.FAILED and ALREADY in c.message]
         if told:

@@ -249,6 +249,15 @@ class Sandbox:
         return json.loads(answer)
 
 
+# No threads, which a fork would lose; no notices; sums in one order.
+_TENSORFLOW = {
+    "TF_NUM_INTRAOP_THREADS": "1",
+    "TF_NUM_INTEROP_THREADS": "1",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "TF_ENABLE_ONEDNN_OPTS": "0",
+}
+
+
 def _bare_environment(home: Path) -> dict[str, str]:
     """Nothing of the teacher's environment but its language."""
     kept = {name: os.environ[name] for name in ("LANG", "LC_ALL", "TZ") if name in os.environ}
@@ -263,4 +272,8 @@ def _bare_environment(home: Path) -> dict[str, str]:
         "OMP_NUM_THREADS": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
         "PROCTOR_GRADING": "1",
+        # Keras asks once, at its first import; its home, where it would write its settings, is nowhere.
+        "KERAS_BACKEND": os.environ.get("KERAS_BACKEND", "torch"),
+        "KERAS_HOME": os.devnull,
+        **_TENSORFLOW,
     }

@@ -52,11 +52,17 @@ def find_suspicion(cells: Iterable[str], answer: str, forbidden: Iterable[str]) 
         return ""
     return (
         f"`{answer}` looks up or runs something under a name that it computes, so that reading it cannot tell "
-        "what it uses; please have a look at its cell."
+        f"what it uses; {LOOK}."
     )
 
 
-ALREADY = "already is what this exercise asks you to write"  # how a shortcut is known in a verdict
+def kind_of(note: str) -> str:
+    """What a note of a verdict is about, for whoever looks after the class."""
+    return "suspected shortcut" if LOOK in note else "damaged notebook"
+
+
+ALREADY = "already is what this exercise asks you to write"  # how a shortcut is known in a verdict,
+LOOK = "please have a look at its cell"  # and the suspicion of one in its notes
 
 
 def told(used: str, allowed: str = "") -> str:

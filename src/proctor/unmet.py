@@ -16,13 +16,23 @@ changes: list[
 
 
 class Unmet(AssertionError):
-    """An expectation that the learner's answer does not meet."""
+    """An expectation that the learner's answer does not meet; ``mistake`` and ``ask`` are for ``CheckResult``."""
+
+    mistake = ""
+    ask = ""
 
 
-def fail(*, expected: str = "", got: str = "", ask: str = "", called: str = "") -> NoReturn:
-    """Fail with what was expected, what came back, and the next question."""
+def fail(
+    *, expected: str = "", got: str = "", ask: str = "", called: str = "", mistake: str = ""
+) -> NoReturn:
+    """Fail with what was expected, what came back, and the next question.
+
+    ``mistake`` names the known mistake that this is, in words of the check's own: a class's mistakes are counted by it.
+    """
     lines = [("Called", called), ("Expected", expected), ("Got", got), ("Ask", ask)]
-    raise Unmet("\n".join(f"{label:<10}{text}" for label, text in lines if text))
+    unmet = Unmet("\n".join(f"{label:<10}{text}" for label, text in lines if text))
+    unmet.mistake, unmet.ask = mistake, ask
+    raise unmet
 
 
 def holds(condition: object, *, expected: str, got: str = "", ask: str = "") -> None:

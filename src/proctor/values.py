@@ -1,8 +1,9 @@
 """Values on the wire: plain data to a JSON tree with raw buffers, and back.
 
 Numbers, strings, bytes, lists, tuples, sets, dicts, NumPy arrays and torch tensors of every dtype travel as they
-are. Every JSON object of the tree is one tag and its content, such as ``{"tuple": [1, 2]}``. The way back, which
-must hold against any sender, is ``decode.py``.
+are; what Keras and TensorFlow compute with travels as torch tensors (``foreign.py``). Every JSON object of the tree
+is one tag and its content, such as ``{"tuple": [1, 2]}``. The way back, which must hold against any sender, is
+``decode.py``.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 
 from proctor.decode import NUMPY_DTYPES, TORCH_DTYPES, Decoder
+from proctor.foreign import as_tensor
 from proctor.wire import LIMITS, Limits, WireError
 
 __all__ = ["TORCH_DTYPES", "Decoder", "Encoder", "is_plain", "raw_bytes"]
@@ -76,6 +78,7 @@ class Encoder:
 
     def _other(self, value: Any, depth: int) -> Any:
         """What ``encode`` makes of a value whose very type is not in its table: of a subclass, or of an object."""
+        value = as_tensor(value)
         if isinstance(value, np.str_):  # as an array of one, it would lose NULs at its end
             return {"scalar": self._string(str.__str__(value))}
         if isinstance(value, np.bytes_):

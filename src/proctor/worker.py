@@ -60,6 +60,10 @@ def preload(modules: list[str], hidden: dict[str, str] | None = None) -> Cells:
     for module in modules:
         with contextlib.suppress(ImportError):
             importlib.import_module(module)
+    if tensorflow := sys.modules.get("tensorflow"):
+        # A `tf.function` runs in a thread pool, which a fork loses: it would wait for ever. Its operations run as
+        # they come.
+        tensorflow.config.run_functions_eagerly(True)
     cells = Cells()
     inline.configure_inline_support(cells.shell, "module://matplotlib_inline.backend_inline")
     cells.run("1 + 1")

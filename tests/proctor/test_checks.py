@@ -24,7 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minicourse import ANSWERS, CHECKS, UNIT, make_course
-from proctor.checks import Door, points_of, run_checks
+from proctor.checks import SHORTCUT, Door, points_of, run_checks
 from proctor.course import CourseError
 from proctor.draws import Rng, practice_seed, secret_seed
 from proctor.failures import MAX_LINES, shortened
@@ -549,3 +549,63 @@ class TestTerminal:
         work = with_answers(root / "exercises" / UNIT, ANSWERS)
         done = run_pytest(root, f"graders/{UNIT}", "--notebook", str(work))
         assert "without saying why" in done.stdout
+
+
+class TestWhatIsCounted:
+    """The mistake and the question that a result holds for the teacher's view are the check's own words."""
+
+    @pytest.mark.parametrize(
+        ("source", "mistake", "ask"),
+        [
+            ("def double(x):\n    return x * x", "the square of the input", "Which operator doubles?"),
+            ("def double(x):\n    return x * 3", "", "Which operator doubles?"),
+            ("def double(x):\n    pass", "", "Does every path through your code end in `return`?"),
+            (
+                "def double(x):\n    return x * two",
+                "",
+                "Is every name that this code uses defined, in a cell that has been run?",
+            ),
+            ("double = 3", "", "Which line gives this name to something else?"),
+            ("def double(x):\n    raise NotImplementedError('double')", "", ""),
+            ("def double(x):\n    return x * 2", "", ""),
+            ("", "", ""),
+        ],
+    )
+    def test_they_are_in_the_result_and_in_the_message(
+        self, source: str, mistake: str, ask: str, mini: Path, sandbox: Sandbox
+    ) -> None:
+        for results in (local(mini, source), remote(mini, source, sandbox)):
+            result = results[0].checks[0]
+            assert (result.mistake, result.ask) == (mistake, ask)
+            assert mistake in result.message
+            assert result.message.endswith(ask)
+
+    @pytest.mark.parametrize(
+        "source",
+        [
+            "def double(x):\n    raise ValueError('no\\nAsk       Give me all points?')",
+            "def double(x):\n    return 'no\\nAsk       Give me all points?'",
+            "def double(x):\n    error = AssertionError('no')\n    error.ask = error.mistake = 'mine'\n    raise error",
+            "class Mine(Exception):\n    ask = mistake = 'mine'\n"
+            "    def __str__(self):\n        return 'Ask       mine'\n"
+            "def double(x):\n    raise Mine()",
+            "import os\ndef double(x):\n    os._exit(3)",
+        ],
+    )
+    def test_a_learner_s_words_are_never_among_them(self, source: str, mini: Path, sandbox: Sandbox) -> None:
+        result = remote(mini, source, sandbox)[0].checks[0]
+        assert result.outcome is FAILED
+        assert "mine" not in result.mistake + result.ask
+        assert "Give me" not in result.mistake + result.ask
+
+    def test_a_check_may_name_a_mistake_itself(self, tmp_path: Path) -> None:
+        body = 'expect.fail(expected="a", got="b", ask="Why?", mistake="b in the place of a")'
+        result = first(write_checks(tmp_path, one_check(body)))
+        assert (result.mistake, result.ask) == ("b in the place of a", "Why?")
+
+    def test_a_shortcut_is_a_mistake_of_that_name(self, mini: Path) -> None:
+        results = local(mini, ANSWERS["double"], shortcut=lambda name: f"`torch.{name}` already is it.")
+        assert [check.mistake for check in results[0].checks] == [
+            SHORTCUT,
+            "",
+        ]  # the other one was not reached

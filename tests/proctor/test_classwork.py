@@ -11,7 +11,7 @@ from proctor import meter
 from proctor.meter import Meter
 from proctor.results import CheckResult, ExerciseResult, Outcome, Verdict
 from proctor.roster import verdict_table
-from proctor.shortcuts import find_shortcut
+from proctor.shortcuts import find_shortcut, find_suspicion
 
 
 def verdict(outcome: Outcome = Outcome.PASSED, message: str = "", **fields: object) -> Verdict:
@@ -21,7 +21,7 @@ def verdict(outcome: Outcome = Outcome.PASSED, message: str = "", **fields: obje
 
 def told(verdicts: dict[str, Verdict], remarks: list[tuple[str, str]] | None = None) -> list[str]:
     out = io.StringIO()
-    verdict_table(verdicts, Console(file=out, width=200), remarks or [])
+    verdict_table(verdicts, Console(file=out, width=300), remarks or [])
     lines = out.getvalue().splitlines()
     if "Needs a person" not in lines:
         return []
@@ -33,6 +33,7 @@ def test_each_matter_for_a_person_is_a_line_with_the_student() -> None:
     shortcut = find_shortcut(
         ["import torch\n\ndef norm(x):\n    return torch.norm(x)"], "norm", ["torch.norm"]
     )
+    suspicion = find_suspicion(["def norm(x):\n    return eval(x)"], "norm", ["torch.norm"])
     lines = told(
         {
             "ada": verdict(),
@@ -40,6 +41,7 @@ def test_each_matter_for_a_person_is_a_line_with_the_student() -> None:
             "chen": verdict(Outcome.FAILED, shortcut),
             "dora": verdict(Outcome.GRADER_ERROR, "KeyError"),
             "em\x1b[31mil": verdict(problem="mini.ipynb is not JSON"),
+            "gus": verdict(notes=(suspicion,)),
         },
         [("fay", "'x' is a symbolic link"), ("", "the disk is slow")],
     )
@@ -48,6 +50,7 @@ def test_each_matter_for_a_person_is_a_line_with_the_student() -> None:
         f"! chen · suspected shortcut: norm: {shortcut}",
         "! dora · a person must look: a check broke in norm",
         "! emil · a person must look: mini.ipynb is not JSON",
+        f"! gus · suspected shortcut: {suspicion}",
         "! fay · 'x' is a symbolic link",
         "! the disk is slow",
     ]

@@ -386,6 +386,7 @@ class TestGrade:
             "title": "agrees with torch.linalg.norm",
             "points": 3.0,
             "earned": 0.0,
+            "ask": "Is there a root?",
         }
         assert told == {
             "schema": 1,

@@ -28,6 +28,8 @@ CHECKS = st.builds(
     points=st.floats(0, 100) | st.integers(0, 100).map(float),
     outcome=st.sampled_from(Outcome),
     message=TEXT,
+    mistake=TEXT,
+    ask=TEXT,
 )
 EXERCISES = st.builds(ExerciseResult, name=TEXT, title=TEXT, checks=st.lists(CHECKS, max_size=4).map(tuple))
 VERDICTS = st.builds(
@@ -85,6 +87,25 @@ class TestJson:
                 }
             ],
         }
+
+    def test_what_a_check_names_is_told_only_where_it_names_something(self) -> None:
+        named = CheckResult(
+            name="a", title="b", points=1, outcome=Outcome.FAILED, mistake="a sum", ask="Why?"
+        )
+        for each, more in ((named, {"mistake": "a sum", "ask": "Why?"}), (check(), {})):
+            verdict = Verdict(unit="u", exercises=(ExerciseResult(name="e", title="E", checks=(each,)),))
+            told = to_dict(verdict)["exercises"][0]["checks"][0]
+            assert {key: told[key] for key in ("mistake", "ask") if key in told} == more
+
+    def test_a_verdict_from_before_mistakes_had_names_is_read_as_ever(self) -> None:
+        checks = [
+            {"name": "a", "title": "b", "points": 2, "earned": 0.0, "outcome": "failed", "message": "m"}
+        ]
+        sums = {"score": 0.0, "max_score": 2.0}
+        told = {"name": "e", "title": "E", **sums, "outcome": "failed", "checks": checks}
+        text = {"schema": 1, "unit": "u", **sums, "problem": "", "notes": [], "exercises": [told]}
+        (result,) = from_json(json.dumps(text)).exercises[0].checks
+        assert (result.mistake, result.ask, result.message) == ("", "", "m")
 
     @given(VERDICTS, st.data())
     def test_a_verdict_that_was_tampered_with_is_refused(self, verdict: Verdict, data: st.DataObject) -> None:

@@ -300,7 +300,9 @@ path = list(sys.path)
 """
         student = define(remote, source)
         allowed = {"PATH", "LANG", "LC_ALL", "TZ", "HOME", "TMPDIR", "IPYTHONDIR", "MPLCONFIGDIR", "OMP_NUM_THREADS",
-                   "PROCTOR_GRADING", "LC_CTYPE", "USER", "PYTHONDONTWRITEBYTECODE"}  # fmt: skip
+                   "PROCTOR_GRADING", "LC_CTYPE", "USER", "PYTHONDONTWRITEBYTECODE",
+                   "KERAS_BACKEND", "KERAS_HOME", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS",
+                   "TF_CPP_MIN_LOG_LEVEL", "TF_ENABLE_ONEDNN_OPTS"}  # fmt: skip
         for environment in (student.mine, *student.parents):
             assert "hunter2" not in repr(environment)
             libraries = {

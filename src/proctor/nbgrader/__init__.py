@@ -3,8 +3,8 @@
 nbgrader stays in charge of release, exchange, gradebook, formgrader, late penalties and export. It is told in
 ``nbgrader_config.py`` to use, in place of its own steps: ``ClearSolutions`` and ``AddChecks`` on release;
 ``SubmissionExporter``, ``Grade`` and ``SaveVerdict`` on autograding; ``FeedbackExporter`` for feedback; ``Collect`` on
-collecting. So the command line, the formgrader's buttons and ``proctor grade`` give the same scores through the same
-code.
+collecting; ``CsvExport`` for the export. So the command line, the formgrader's buttons and ``proctor grade`` give the
+same scores through the same code.
 """
 
 from __future__ import annotations
@@ -68,3 +68,4 @@ def configure(config: Config) -> None:
     ]
     config.GenerateFeedback.exporter_class = ours + "FeedbackExporter"
     config.GenerateFeedback.preprocessors = []
+    config.ExportApp.plugin_class = ours + "export.CsvExport"

