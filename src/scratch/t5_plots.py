@@ -80,7 +80,7 @@ def bias_by_distance(panels: Mapping[str, tuple[Sequence[int], Float[Tensor, "H 
                 relative, line, color=colour, marker=marker, ms=3.5, lw=1.5, ls=dash, label=f"head {h}",
                 drawstyle="default",
             )  # fmt: skip
-            at = int(np.argmax(line))
+            at = int(np.argmax(np.asarray(line)))
             told.append(f"{title}, head {h}: largest, {float(line[at]):.1f}, at {relative[at]}")
         ax.axhline(0, color="#999999", lw=0.8)
         ax.axvline(0, color="#999999", lw=0.8, ls=":")
