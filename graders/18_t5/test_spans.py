@@ -6,6 +6,7 @@ one distance after the other. What is worked out below with something wrong in i
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -21,12 +22,14 @@ def listed(value, what, ask):
     right = isinstance(value, (list, tuple))
     expect.holds(right, expected=f"{what} as a list of ids", got=came, ask=ask or "What does it return?")
     for item in value:
-        whole = isinstance(item, int) and not isinstance(item, bool)
+        whole = isinstance(item, (int, np.integer)) and not isinstance(item, bool)
         came = f"a list with {type(item).__name__}: {sketch(item)}"
-        expect.holds(
-            whole, expected=f"{what} as a list of whole numbers", got=came, ask="Is a list inside a list?"
+        nested = isinstance(item, (list, tuple))
+        ask = (
+            "Is a list inside a list?" if nested else "What was put into the list, and is it a plain number?"
         )
-    return list(value)
+        expect.holds(whole, expected=f"{what} as a list of whole numbers", got=came, ask=ask)
+    return [int(item) for item in value]
 
 
 def same(value, expected, what, ask, mistakes):

@@ -80,7 +80,7 @@ def bias_by_distance(panels: Mapping[str, tuple[Sequence[int], Float[Tensor, "H 
                 relative, line, color=colour, marker=marker, ms=3.5, lw=1.5, ls=dash, label=f"head {h}",
                 drawstyle="default",
             )  # fmt: skip
-            at = int(np.argmax(line))
+            at = int(np.argmax(np.asarray(line)))
             told.append(f"{title}, head {h}: largest, {float(line[at]):.1f}, at {relative[at]}")
         ax.axhline(0, color="#999999", lw=0.8)
         ax.axvline(0, color="#999999", lw=0.8, ls=":")
@@ -129,7 +129,7 @@ def _points(ax: Axes, rows: np.ndarray, before: np.ndarray, name: str) -> None:
     angle = np.arctan2(before[:, 1], before[:, 0])
     ax.axhline(0, color="#CCCCCC", lw=0.8)
     ax.axvline(0, color="#CCCCCC", lw=0.8)
-    ax.scatter(rows[:, 0], rows[:, 1], c=angle, cmap="twilight", s=34, edgecolor=INK, lw=0.5)
+    ax.scatter(rows[:, 0], rows[:, 1], c=angle, cmap="twilight", s=34, edgecolor=INK, lw=0.5, zorder=3)
     ax.set_aspect("equal")
     limit = 1.15 * max(np.abs(rows).max(), 1.0)
     ax.set(xlim=(-limit, limit), ylim=(-limit, limit))

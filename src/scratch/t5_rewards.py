@@ -17,7 +17,7 @@ NAMES = ("span_corruption", "restore_spans", "relative_position_bucket", "RMSNor
 LINE = "But soft what light through yonder window breaks It is the east and Juliet is the sun".split()
 SIZES = {"d_model": 64, "heads": 4, "d_key": 16, "d_ff": 128, "layers": 2, "dropout": 0.0}
 SIZES |= {"gated": True, "buckets": 16, "max_distance": 32}
-STEPS, SHARES = 400, (0.4, 0.4, 0.2)
+STEPS, SHARES = 600, (0.4, 0.4, 0.2)
 PATIENCE = 150  # seconds; parts in a vectorised style take twenty
 
 

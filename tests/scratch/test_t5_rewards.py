@@ -61,7 +61,10 @@ def test_it_stops_where_training_takes_too_long(
     assert "stopped after" in capsys.readouterr().out
 
 
-def test_one_model_does_three_tasks(capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_model_does_three_tasks(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(t5_rewards, "PATIENCE", 3600)  # a busy machine is no failure
     state = torch.random.get_rng_state()
     picture = t5_rewards.three_tasks(library())
     told = capsys.readouterr().out

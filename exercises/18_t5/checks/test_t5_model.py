@@ -429,7 +429,7 @@ class TestT5:
         ask = "Where does query t stand, where key s, which bucket is that, and which dimension is whose?"
         T, S = sorted(rng.distinct(2, low=4, high=14))
         for stack in ("encoder", "decoder"):
-            for T_, S_, offset in ((S, S, 0), (T, S, 0), (T, S, S - T), (1, S, S - 1), (H, S, 0)):
+            for T_, S_, offset in ((T, S, 0), (S, S, 0), (T, S, S - T), (1, S, S - 1), (H, S, 0)):
                 shown = m.bias(stack, T_, S_, offset) if offset else m.bias(stack, T_, S_)
                 right = ByHand(weights, 0, False, True)
                 names = ("no bias", "tables swapped", "sign", "sides", "transposed", "view", f"{stack} ways")
@@ -576,6 +576,17 @@ class TestT5:
         expect.close(
             fresh, whole[:, :2], atol=1e-4, what="the logits with new caches, after others,", ask=ask
         )
+        low = student.T5(V, D, H, K, INNER, 1, 0.0, pad=pad)
+        low.eval()
+        kept = low.new_caches()
+        for t in range(3):
+            out = low.decode(target[:, t : t + 1], memory, source, kept)
+            what = f"the logits of a model of one layer with {t} in its caches,"
+            ask = "Which of the caches does this model have, and which of them tells how many were shown?"
+            expect.array(out, shape=(B, 1, V), dtype=torch.float32, what=what, ask=ask)
+            at_once = low.decode(target[:, : t + 1], memory, source)
+            expect.array(at_once, shape=(B, t + 1, V), dtype=torch.float32, what="the logits without caches")
+            expect.close(out, at_once[:, t:], atol=1e-4, what=what, ask=ask)
 
     def lengths(self, caches, own, across, when):
         """Expect two caches for each layer that hold so many positions."""
@@ -727,7 +738,7 @@ class TestT5:
         expect.array(bias, shape=(1, 1, S), dtype=torch.float32, what="the bias")
         table = expect.parameters(m.decoder_bias, {"weight": (32, 1)}, ask=ask)["weight"].detach()[:, 0]
         back = bias.detach()[0, 0].flip(0)  # by distance
-        for distance, bucket in ((15, 15), (40, 23), (100, 30), (112, 30), (116, 31), (131, 31)):
+        for distance, bucket in ((15, 15), (40, 23), (100, 30), (112, 30), (113, 31), (131, 31)):
             expect.close(
                 back[distance], table[bucket], what=f"the bias at distance {distance} by default", ask=ask
             )
@@ -789,4 +800,6 @@ class TestT5:
             expect.array(grad, shape=tuple(copy.shape), dtype=torch.float64, what=f"the gradient of {name}")
             rows = torch.arange(len(copy)) != 0 if name == "embedding.weight" else slice(None)
             # An nn.Embedding with padding_idx gives the row of padding none from look-ups: here it starts targets too.
-            expect.close(grad[rows], copy.grad[rows], what=f"the gradient of {name}", ask=ask)
+            # A norm may work in float32, as the published code does.
+            close = {"atol": 1e-4, "rtol": 1e-3}
+            expect.close(grad[rows], copy.grad[rows], what=f"the gradient of {name}", ask=ask, **close)
