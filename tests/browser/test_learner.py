@@ -276,7 +276,8 @@ TRANSLATOR = """
 from scratch.translation_widget import playground
 from scratch.translator import Corpus, Example, Recipe, Translator
 tiny = Recipe("dates", steps=2, warmup=1, factor=0.1, d_model=8, heads=2, d_ff=8, layers=1)
-corpus = Corpus([Example("bom dia", "good morning"), Example("boa noite", "good night")], [], [], cut=str.split, glue=" ")
+pairs = [Example("bom dia", "good morning"), Example("boa noite", "good night")]
+corpus = Corpus(pairs, [], [], cut=str.split, glue=" ")
 translator = Translator(tiny, corpus)
 playground(lambda text: translator, "bom dia")
 """

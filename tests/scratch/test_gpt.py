@@ -1,6 +1,5 @@
 """The decoder-only model: beside transformers' GPT-2, with caches, ragged batches; and perplexity."""
 
-
 import pytest
 import torch
 import torch.nn.functional as F
