@@ -142,14 +142,17 @@ def _method(value: str | bytes, name: str, args: tuple[Any, ...], named: dict[An
         spec or "." in str(field) for _, field, spec, _ in string.Formatter().parse(value)
     ):
         raise ValueError("no widths, no attributes")
-    return getattr(value, name)(*args, **named)
+    result = getattr(value, name)(*args, **named)
+    return (
+        tuple(result) if isinstance(result, list) else result
+    )  # split: a value is hashable, as literals' are
 
 
 def _is_plain(value: Any) -> bool:
     room, todo = MAX_SIZE, [value]
     while todo and room > 0:
         part = todo.pop()
-        if isinstance(part, (tuple, list)):
+        if isinstance(part, tuple):
             room -= 1
             todo += part
         elif isinstance(part, (str, bytes)):

@@ -315,6 +315,7 @@ def test_a_star_import_below_the_answer_takes_its_place() -> None:
 
 LEFT_ALONE = {
     "honest": HONEST,
+    "words in a list": f"words = 'to be'.split()\nrows = [line.split() for line in 'a b/c'.split('/')]\n{HONEST}",
     "comment": f"{HONEST}\n# F.scaled_dot_product_attention would do it",
     "docstring": """
         def attend(q, k, v):
