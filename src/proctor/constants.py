@@ -143,9 +143,7 @@ def _method(value: str | bytes, name: str, args: tuple[Any, ...], named: dict[An
     ):
         raise ValueError("no widths, no attributes")
     result = getattr(value, name)(*args, **named)
-    return (
-        tuple(result) if isinstance(result, list) else result
-    )  # split: a value is hashable, as literals' are
+    return tuple(result) if isinstance(result, list) else result  # `split`: every value is hashable
 
 
 def _is_plain(value: Any) -> bool:
