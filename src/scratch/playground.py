@@ -5,7 +5,6 @@ to move one, there is the figure of one setting, and its text.
 """
 
 import html
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -16,12 +15,12 @@ from torch import Tensor
 from scratch.generation import generate, sample_top_p
 from scratch.generation_plots import choices
 from scratch.gpt import GPT
+from scratch.live import display_with_html, is_live
 from scratch.play_models import Characters
 from scratch.plots import Picture
 
 SAMPLE = 90  # characters
 START = {"temperature": 0.8, "p": 0.9, "seed": 0}
-_LIVE = ("JPY_SESSION_NAME", "VSCODE_PID")  # set where somebody sits before the notebook
 
 
 def cut(logits: Tensor, p: float, temperature: float) -> tuple[np.ndarray, np.ndarray]:
@@ -64,12 +63,10 @@ def play(model: GPT, characters: Characters, prompt: str, live: bool | None = No
         prompt: what is written on from.
         live: whether to make sliders; None finds it out.
     """
-    from IPython.display import display
-
     view = views(model, characters, prompt)
-    if live is None:
-        live = any(name in os.environ for name in _LIVE)
-    if not live:
+    if not (is_live() if live is None else live):
+        from IPython.display import display
+
         picture, written = view(**START)
         display(picture)
         print(written)
@@ -93,5 +90,4 @@ def play(model: GPT, characters: Characters, prompt: str, live: bool | None = No
     for slider in sliders.values():
         slider.observe(update, names="value")
     update()
-    bundle = ipywidgets.VBox([ipywidgets.HBox(list(sliders.values())), below])._repr_mimebundle_()
-    display({**bundle, "text/html": below.value}, raw=True)
+    display_with_html(ipywidgets.VBox([ipywidgets.HBox(list(sliders.values())), below]), below.value)

@@ -5,16 +5,15 @@ type, it is the figure of one sentence.
 """
 
 import html
-import os
 from collections.abc import Callable
 from typing import Any
 
+from scratch.live import display_with_html, is_live
 from scratch.plots import Picture
 from scratch.translation_plots import look_up
 from scratch.translator import Translator
 
 Choose = Callable[[str], Translator | None]
-_LIVE = ("JPY_SESSION_NAME", "VSCODE_PID")  # set where somebody sits before the notebook
 
 
 def playground(choose: Choose, text: str, live: bool | None = None) -> Any:
@@ -29,12 +28,9 @@ def playground(choose: Choose, text: str, live: bool | None = None) -> Any:
         The figure where there is no widget, otherwise nothing: the widget is displayed, and with it, for whoever reads
         the saved notebook elsewhere, the figure.
     """
-    if live is None:
-        live = any(name in os.environ for name in _LIVE)
-    if not live:
+    if not (is_live() if live is None else live):
         return figure(choose, text)
     import ipywidgets as widgets
-    from IPython.display import display
 
     box = widgets.Text(value=text, description="Portuguese:", continuous_update=False)
     box.layout.width = "38em"
@@ -45,8 +41,7 @@ def playground(choose: Choose, text: str, live: bool | None = None) -> Any:
 
     box.observe(update, names="value")
     update()
-    bundle = widgets.VBox([box, below])._repr_mimebundle_()
-    display({**bundle, "text/html": below.value}, raw=True)
+    display_with_html(widgets.VBox([box, below]), below.value)
     return None
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from scratch import generation_plots as plots
-from scratch import playground
+from scratch import live, playground
 from scratch.gpt import GPT
 from scratch.play_models import Characters
 from scratch.plots import Picture
@@ -63,13 +63,13 @@ def test_what_is_cut_off_cannot_be_drawn_and_the_rest_sums_to_one():
 
 
 def test_without_a_session_there_is_a_figure_and_a_text(capsys, monkeypatch):
-    for name in ("JPY_SESSION_NAME", "VSCODE_PID"):
+    for name in live.SESSIONS:
         monkeypatch.delenv(name, raising=False)
     playground.play(*model(), "to be")
     assert "to be" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["JPY_SESSION_NAME", "VSCODE_PID"])
+@pytest.mark.parametrize("name", live.SESSIONS)
 def test_in_a_session_there_are_sliders_and_a_figure_for_whoever_reads_the_notebook_later(name, monkeypatch):
     monkeypatch.setenv(name, "1")
     shown = []

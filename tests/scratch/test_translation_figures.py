@@ -10,7 +10,7 @@ import nbformat
 import pytest
 import torch
 
-from scratch import translation, translation_plots, translation_widget
+from scratch import live, translation, translation_plots, translation_widget
 from scratch import translation_rewards as rewards
 from scratch.plots import Picture
 from scratch.translation import make_batches
@@ -74,7 +74,7 @@ def test_substitutions_are_those_of_one_word():
 
 
 def test_without_anybody_to_type_there_is_a_figure(translator, monkeypatch):
-    for name in translation_widget._LIVE:
+    for name in live.SESSIONS:
         monkeypatch.delenv(name, raising=False)
     picture = translation_widget.playground(lambda _: translator, "bom dia")
     assert isinstance(picture, Picture)
