@@ -527,7 +527,7 @@ class TestWarmupCosine:
             "zeros: after the end it is the floor": torch.zeros(len(steps), dtype=DOUBLE),
         }
         ask = "How large may x become at most?"
-        what = f"the rates of steps {steps}, after the end at {n}:"
+        what = f"the rates of steps {steps} (the end is at {n})"
         expect.close(out, torch.full_like(out, low), atol=1e-9, what=what, ask=ask, mistakes=mistakes)
         del options["floor"]
         steps = [n - 1, n]

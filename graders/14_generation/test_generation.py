@@ -505,7 +505,7 @@ class TestGPT:
         expected, real = logits_of(weights, ids), torch.ones(B, S, dtype=torch.bool)
         for sizes in self.splits(rng, S):
             out = self.read_in_parts(m, student, ids, None, sizes)
-            what = f"the logits of {S} tokens that came in parts of {', '.join(map(str, sizes))}:"
+            what = f"the logits of {S} tokens (in parts of {', '.join(map(str, sizes))})"
             ask = "Of all S positions, which do the new ones have, and which rows of the causal mask are theirs?"
             mistakes = self.in_parts(weights, ids, real, sizes)
             expect.close(out, expected, what=what, ask=ask, mistakes=mistakes)
@@ -523,7 +523,7 @@ class TestGPT:
         ids, real = ragged(rng, B, S, V)
         for sizes in self.splits(rng, S):
             out = self.read_in_parts(m, student, ids, real, sizes)
-            what = f"the logits at tokens, {S} places in parts of {', '.join(map(str, sizes))}:"
+            what = f"the logits at tokens ({S} places in parts of {', '.join(map(str, sizes))})"
             ask = (
                 "`real` covers all S places: what do you make of it before you cut off those that were seen?"
             )
